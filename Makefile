@@ -1,0 +1,29 @@
+# provision: `make demo` sets up all and runs the main job; `make test` sets up all and tests all.
+PROVISION = .venv/bin/provision
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: demo test check setup image bench clean
+
+demo: image
+	tools/demo
+
+test: image check
+	.venv/bin/python -m pytest
+
+check: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/ansible-lint --offline -q playbooks
+
+setup:
+	@tools/setup
+
+image: setup
+	$(PROVISION) image build
+
+bench: image
+	.venv/bin/python -m tests.bench
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""One hypervisor a room; ``provision.driver`` says what each must do."""

@@ -1,0 +1,143 @@
+"""KVM and QEMU through libvirt (https://libvirt.org/html/libvirt-libvirt-domain.html).
+
+Guests are domains ``TESTBED-GUEST``, marked in their metadata; bridges and knobs are the Linux
+host's own. libvirt's connection may be used by several threads at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from threading import Lock
+
+import libvirt
+
+from drivers.kvm_connect import Connection, connect, words
+from drivers.kvm_disks import Disks
+from drivers.kvm_domains import Domains
+from drivers.kvm_facts import WORDS, Machine, cannot, changes, choose_accel, look
+from drivers.kvm_golden import Golden
+from drivers.kvm_guests import Guests
+from drivers.linux_net import FLAVOURS, LinuxNet
+from drivers.linux_tuning import CPUS, IRQ, WEIGHT, LinuxTuning
+from drivers.linux_uplinks import count
+from provision.driver import Facts, Target, Usage
+from provision.errors import DriverError, Unreachable, Unsupported
+from provision.host import Host
+from provision.resources import Guest, Key, Resource, Tuning, label
+
+
+class Kvm:
+    """The driver. ``host`` overrides where commands go; by default it follows from the URI."""
+
+    takes_image = True
+
+    def __init__(self, target: Target, host: Host | None = None) -> None:
+        with ExitStack() as opening:
+            self._link = connect(target.uri, host)
+            opening.callback(self._link.close)
+            self.host = self._link.host
+            try:
+                machine = look(self._link.conn, self.host)
+            except libvirt.libvirtError as e:
+                raise Unreachable(f"{target.uri or 'libvirt'}: {words(e)}") from e
+            self.net = LinuxNet(self.host, target.testbed, target.say)
+            self.tuning = LinuxTuning(self.host, target.testbed)
+            self.guests = _guests(self._link, target, machine)
+            self.facts = self._facts(machine, *choose_accel(machine, target.accel))
+            opening.pop_all()
+
+    def read(self, key: Key) -> Resource | None:
+        kind, name = key
+        if kind == Guest.kind:
+            return self.guests.read(name)
+        return self._room(kind).read(key)
+
+    def put(self, want: Resource) -> None:
+        if isinstance(want, Guest):
+            self.guests.put(want)
+        else:
+            self._room(want.kind).put(want)
+
+    def drop(self, key: Key) -> None:
+        kind, name = key
+        if kind == Guest.kind:
+            self.guests.drop(name)
+        else:
+            self._room(kind).drop(key)
+
+    def checkpoint(self, key: Key) -> None:
+        self.guests.checkpoint(_guest(key))
+
+    def revert(self, key: Key) -> None:
+        self.guests.revert(_guest(key))
+
+    def owned(self) -> Iterable[Key]:
+        guests = self.guests.domains.names()
+        return [*self.net.owned(), *((Guest.kind, name) for name in guests)]
+
+    def usage(self) -> Usage:
+        counts = count(self.host)
+        return Usage(counts.at_s, counts.busy_s, self.guests.domains.busy_s(), counts.nics)
+
+    def evidence(self, key: Key) -> Mapping[str, str]:
+        kind, name = key
+        if kind == Guest.kind:
+            return self.guests.evidence(name)
+        return self.net.evidence(key) if kind in self.net.kinds else {}
+
+    def console(self, key: Key) -> str:
+        return self.guests.disks.tail(_guest(key))
+
+    def close(self) -> None:
+        self._link.close()
+
+    def _room(self, kind: str) -> LinuxNet | LinuxTuning:
+        if kind in self.net.kinds:
+            return self.net
+        if kind in self.tuning.kinds:
+            return self.tuning
+        raise DriverError(f"a KVM host has no {kind}")
+
+    def _knobless(self) -> dict[str, str]:
+        """The spec's words for knobs that this host does not have."""
+        words = {"dom0.vcpus": CPUS, "dom0.pin": CPUS, "dom0.weight": WEIGHT}
+        words["dom0.irq_affinity"] = IRQ
+        return {w: why for w, knob in words.items() if (why := self.tuning.why_not(knob))}
+
+    def _facts(self, machine: Machine, accel: str, why_not_faster: str) -> Facts:
+        notes = {"libvirtd": self._link.daemon} if self._link.daemon else {}
+        if why_not_faster:
+            notes["acceleration"] = f"not kvm: {why_not_faster}"
+        return Facts(
+            hypervisor="kvm",
+            version=machine.version,
+            host=machine.name,
+            cpus=machine.cpus,
+            memory_mib=machine.memory_mib,
+            accel=accel,
+            nic_models=machine.models,
+            words=WORDS,
+            switch_flavours=FLAVOURS,
+            kinds=frozenset({Guest.kind, Tuning.kind}) | self.net.kinds,
+            uplinks=self.net.uplinks(),
+            cannot=cannot(machine) | self._knobless(),
+            change=changes(machine.simulated),
+            parallel={Guest.kind: 2 * machine.cpus},
+            knobs=self.tuning.knobs(),
+            notes=notes,
+            simulated=machine.simulated,
+        )
+
+
+def _guests(link: Connection, target: Target, machine: Machine) -> Guests:
+    domains = Domains(link.conn, target.testbed, machine)
+    disks = Disks(link.host, target.folder, machine.owner.replace("+", ""))
+    return Guests(domains, disks, Golden(domains, disks, Lock()), link.host, target)
+
+
+def _guest(key: Key) -> str:
+    kind, name = key
+    if kind != Guest.kind:
+        raise Unsupported(f"{label(key)} is no guest")
+    return name

@@ -1,0 +1,135 @@
+"""The connection to libvirt, its errors in words, and the host that commands then go to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Thread
+from typing import Any
+from urllib.parse import SplitResult, parse_qs, urlsplit
+
+import libvirt
+
+from drivers import kvm_daemon
+from provision.errors import DriverError, Unreachable, UserError
+from provision.host import Host, ssh
+
+LOCAL = "qemu:///system"
+KEEPALIVE_S, KEEPALIVE_TRIES = 5, 6  # a silent host is given up after half a minute
+
+
+@dataclass(slots=True)
+class Connection:
+    """``conn`` may be used by several threads: libvirt's connections are made for that."""
+
+    conn: Any
+    host: Host
+    daemon: str
+    _folder: TemporaryDirectory[str] | None = field(repr=False)
+
+    def close(self) -> None:
+        """Hang up; no error where the far side is gone already."""
+        try:
+            self.conn.close()
+        except libvirt.libvirtError:
+            self.conn = None
+        if self._folder is not None:
+            words = [*self.host.prefix[:-2], "-O", "exit", *self.host.prefix[-2:]]
+            Host(self.host.name, tuple(words)).run(check=False)
+            self._folder.cleanup()
+
+
+def connect(uri: str, host: Host | None = None) -> Connection:
+    """Open ``uri`` ("" = this machine); ``host`` overrides where commands go.
+
+    Raises Unreachable with what would help, UserError for a URI of no use here.
+    """
+    libvirt.registerErrorHandler(_silent, None)
+    uri = uri or LOCAL
+    parts = urlsplit(uri)
+    _refuse(uri, parts)
+    remote = parts.scheme == "qemu+ssh"
+    daemon = kvm_daemon.ensure() if uri == LOCAL else ""
+    _event_loop()
+    try:
+        conn = libvirt.open(uri)
+        if remote:
+            conn.setKeepAlive(KEEPALIVE_S, KEEPALIVE_TRIES)
+    except libvirt.libvirtError as e:
+        raise _unreachable(uri, parts, e) from e
+    folder = TemporaryDirectory(prefix="pv-") if remote and host is None else None
+    if host is None:
+        host = _far(parts, Path(folder.name)) if folder is not None else Host()
+    return Connection(conn, host, daemon, folder)
+
+
+@contextmanager
+def told(what: str) -> Iterator[None]:
+    """Raise libvirt's errors as ours, with what was being done."""
+    try:
+        yield
+    except libvirt.libvirtError as e:
+        raise DriverError(f"{what}: {words(e)}") from e
+
+
+def words(error: libvirt.libvirtError) -> str:
+    """What libvirt said, as one line."""
+    return " ".join((error.get_error_message() or str(error)).split())
+
+
+def _silent(_context: object, _error: object) -> None:
+    """Errors are raised; libvirt would print them as well."""
+
+
+def _refuse(uri: str, parts: SplitResult) -> None:
+    if parts.scheme not in ("qemu", "qemu+unix", "qemu+ssh", "test"):
+        raise UserError(
+            f"hypervisor.uri {uri!r}: bridges and disks need commands on the host as well",
+            hint="reach it by SSH: qemu+ssh://user@host/system",
+        )
+    if parts.scheme != "test" and parts.path != "/system":
+        raise UserError(
+            f"hypervisor.uri {uri!r}: only the system's libvirtd can use bridges",
+            hint=f"{parts.scheme}://{parts.netloc}/system",
+        )
+
+
+def _far(parts: SplitResult, folder: Path) -> Host:
+    """The machine of a qemu+ssh URI, over one shared connection of this driver's own.
+
+    Like libvirt, it takes the key from the URI's ``keyfile``.
+    """
+    key = parse_qs(parts.query).get("keyfile")
+    target = f"ssh://{parts.netloc}" if parts.port else parts.netloc
+    return ssh(target, control=folder, key=Path(key[0]) if key else None)
+
+
+def _unreachable(uri: str, parts: SplitResult, error: libvirt.libvirtError) -> Unreachable:
+    text = words(error)
+    if parts.scheme == "qemu+ssh":
+        port = f"-p {parts.port} " if parts.port else ""
+        user = f"{parts.username}@" if parts.username else ""
+        hint = f"ssh {port}{user}{parts.hostname} virsh -c {LOCAL} version"
+    elif "ermission denied" in text or "authenticat" in text:
+        hint = "sudo provision …, or join the group: sudo usermod -aG libvirt $USER"
+    elif "No such file" in text:
+        hint = "apt-get install libvirt-daemon-system, then: systemctl start libvirtd"
+    else:
+        hint = "systemctl restart libvirtd"
+    return Unreachable(f"{uri}: {text}", hint=hint)
+
+
+@cache
+def _event_loop() -> None:
+    """Start what brings libvirt's events and sends its keep-alives; a process has one such loop."""
+    libvirt.virEventRegisterDefaultImpl()
+    Thread(target=_loop, name="libvirt", daemon=True).start()
+
+
+def _loop() -> None:
+    while True:
+        libvirt.virEventRunDefaultImpl()

@@ -1,0 +1,238 @@
+"""Guests as libvirt's domains: read, put, drop, checkpoint and revert."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import libvirt
+
+from drivers import kvm_live, kvm_snapshots
+from drivers.kvm_connect import told, words
+from drivers.kvm_disks import Boot, Disks
+from drivers.kvm_domains import Domains, stop, vanish
+from drivers.kvm_facts import LIVE, Machine, refuse
+from drivers.kvm_golden import Golden
+from drivers.kvm_parse import Seen, effective
+from drivers.kvm_xml import Body, domain
+from drivers.linux_links import view
+from provision.driver import Target
+from provision.errors import DriverError, HostError, PreflightError
+from provision.host import Host
+from provision.resources import Guest, changed, key
+
+if TYPE_CHECKING:
+    from provision.seed import Identity
+
+
+@dataclass(frozen=True, slots=True)
+class Guests:
+    """Kind ``guest`` of the driver, for one testbed. Keys are guests' names."""
+
+    domains: Domains
+    disks: Disks
+    golden: Golden
+    host: Host
+    target: Target
+
+    @property
+    def machine(self) -> Machine:
+        return self.domains.machine
+
+    def read(self, name: str) -> Guest | None:
+        """As ``Driver.read``; a guest whose disk is gone stands on no image."""
+        found, seen = self.domains.find(name)
+        if found is None or seen is None:
+            return None
+        with told(f"read guest {name}"):
+            return self._as_is(found, seen)
+
+    def put(self, want: Guest) -> None:
+        """As ``Driver.put``; a change is made live, else by a restart, else by a new guest."""
+        refuse(want, self.machine)
+        found, seen = self.domains.own(want.name)
+        with told(f"put guest {want.name}"):
+            have = self._as_is(found, seen) if found is not None and seen is not None else None
+            if have == want:
+                return
+            boot, ovs = self._boot(want), self._switches(want)
+            differ = set() if have is None else set(changed(have, want))
+            if found is None or have is None or seen is None or "image" in differ:
+                self._clear(want.name, found)
+                self._make(want, self._body(want, boot, ovs), boot)
+            elif have.running and differ <= {*LIVE} and not self.machine.simulated:
+                body = self._body(want, boot, ovs, seen)
+                kvm_live.change(self.domains.conn, found, have, want, body)
+            else:
+                self._restart(found, want, self._body(want, boot, ovs, seen))
+
+    def drop(self, name: str) -> None:
+        """As ``Driver.drop``: the domain, its snapshots, disks and console."""
+        found, _ = self.domains.own(name)
+        with told(f"drop guest {name}"):
+            self._clear(name, found)
+            self.disks.tidy()
+            self.golden.clear_stale()
+
+    def _clear(self, name: str, found: Any) -> None:
+        if found is not None:
+            vanish(found)
+        self.disks.remove(name)
+
+    def checkpoint(self, name: str) -> None:
+        """As ``Driver.checkpoint``: memory and disk; the one before is replaced."""
+        found, _ = self.domains.there(name)
+        with told(f"checkpoint guest {name}"):
+            kvm_snapshots.take(found)
+
+    def revert(self, name: str) -> None:
+        """As ``Driver.revert``, with the clock set to now."""
+        found, _ = self.domains.there(name)
+        image = self.target.image
+        with told(f"revert guest {name}"):
+            kvm_snapshots.back(
+                self.domains.conn, found, name, self.machine.simulated,
+                ours=image is not None and image.kernel is not None,
+            )  # fmt: skip
+
+    def evidence(self, name: str) -> Mapping[str, str]:
+        """How the guest was started, on what machine."""
+        _, seen = self.domains.find(name)
+        if seen is None:
+            return {}
+        return {
+            "accel": seen.guest.accel,
+            "started": seen.started,
+            "machine": seen.machine,
+            "hypervisor": self.machine.version,
+        }
+
+    def _as_is(self, found: Any, seen: Seen) -> Guest:
+        guest = seen.guest
+        if seen.disk is not None and not self.disks.there(seen.disk):
+            guest = replace(guest, image=f"{seen.disk} is gone")
+        if not seen.active:
+            return guest
+        state, _ = found.state()
+        guest = replace(guest, running=state == libvirt.VIR_DOMAIN_RUNNING)
+        if self.machine.simulated:
+            return guest
+        return effective(guest, found.schedulerParameters(), found.vcpus()[1], self.machine.cgroup)
+
+    def _switches(self, want: Guest) -> frozenset[str]:
+        """Which of the switches are Open vSwitch's; raises DriverError where one is missing."""
+        seen = view(self.host, ovs=True)
+        names = {vnic.switch for vnic in (want.management, *want.nics)}
+        if absent := names - seen.links.keys() - seen.bridges.keys():
+            raise DriverError(
+                f"guest {want.name} needs switch {', '.join(sorted(absent))}, which "
+                f"{self.machine.name} has not"
+            )
+        return frozenset(names & seen.bridges.keys())
+
+    def _boot(self, want: Guest) -> Boot | None:
+        """Where the guest's image lies, None where guests are simulated and need none."""
+        image = self.target.image
+        if image is None and self.machine.simulated:
+            return None
+        if image is None or image.digest != want.image:
+            raise DriverError(
+                f"guest {want.name}: image {want.image[:16] or '(none)'} is not at hand",
+                hint="provision image build",
+            )
+        return self.disks.place(image, self._say(want))
+
+    def _body(
+        self, want: Guest, boot: Boot | None, ovs: frozenset[str], seen: Seen | None = None
+    ) -> Body:
+        """All but the guest's own fields; from ``seen`` where that stays as it is."""
+        body = Body(
+            testbed=self.target.testbed,
+            console=self.disks.console(want.name),
+            owner=self.machine.owner,
+            emulator=self.machine.emulator,
+            ovs=ovs,
+            cgroup=self.machine.cgroup,
+            started=seen.started if seen is not None else "booted",
+        )
+        if boot is None:
+            return body
+        return replace(
+            body,
+            disk=self.disks.disk(want.name),
+            backing=seen.backing if seen is not None else ((boot.disk, boot.format),),
+            seed=self.disks.seed(want.name) if self.target.identity is not None else None,
+            kernel=boot.kernel,
+            initrd=boot.initrd,
+            cmdline=boot.cmdline,
+        )
+
+    def _make(self, want: Guest, body: Body, boot: Boot | None) -> None:
+        """Where nothing is: restored if that is allowed and possible, else booted."""
+        identity = self._identity(want)
+        if boot is not None:
+            if identity is not None and self._restored(want, body, boot, identity):
+                return
+            self.disks.make(want.name, boot, _seed(identity))
+        self._start(self.domains.conn.defineXML(domain(want, body)), want)
+
+    def _restored(self, want: Guest, body: Body, boot: Boot, identity: Identity) -> bool:
+        """Whether the guest came from the golden one. Raises DriverError where it had to."""
+        mode = self.target.start
+        why_not = "the spec says so" if mode == "boot" else self.golden.why_not(want, boot)
+        if not why_not:
+            try:
+                self._restore(want, replace(body, started="restored"), boot, identity)
+            except PreflightError:
+                raise
+            except (DriverError, HostError, libvirt.libvirtError) as e:
+                said = words(e) if isinstance(e, libvirt.libvirtError) else str(e)
+                why_not = said
+                self.drop(want.name)
+            else:
+                return True
+        if mode == "restore":
+            raise DriverError(
+                f"guest {want.name} cannot be restored: {why_not}", hint="guests.start: auto"
+            )
+        if mode == "auto":
+            self._say(want)(f"booting; not restored: {why_not}")
+        return False
+
+    def _restore(self, want: Guest, body: Body, boot: Boot, identity: Identity) -> None:
+        say = self._say(want)
+        path = self.golden.ensure(want, body, boot, say)
+        say("restoring")
+        self.disks.make(want.name, boot, _seed(identity), copy=path)
+        found = self.golden.start(want, body, path)
+        self.golden.plug(found, want, body)
+        self.golden.identify(found, identity)
+
+    def _restart(self, found: Any, want: Guest, body: Body) -> None:
+        """The same disk, another shape; the identity may have changed with it."""
+        if (seed := _seed(self._identity(want))) is not None:
+            self.disks.reseed(want.name, seed)
+        stop(found)
+        kvm_snapshots.forget(found)  # its memory belongs to the former shape
+        text = domain(want, replace(body, started="booted"))
+        self._start(self.domains.conn.defineXML(text), want)
+
+    def _start(self, found: Any, want: Guest) -> None:
+        if want.running:
+            self._say(want)("booting")
+            found.create()
+
+    def _identity(self, want: Guest) -> Identity | None:
+        return self.target.identity(want) if self.target.identity is not None else None
+
+    def _say(self, want: Guest) -> Callable[[str], None]:
+        return lambda phase: self.target.say(key(want), phase)
+
+
+def _seed(identity: Identity | None) -> bytes | None:
+    if identity is None:
+        return None
+    from provision.seed import iso
+
+    return iso(identity)

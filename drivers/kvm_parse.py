@@ -1,0 +1,191 @@
+"""libvirt's domain XML, and what the host says beside it, back into a Guest; pure."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from drivers.kvm_xml import FIRST_SLOT, KB_PER_MBIT, TYPES, URN, domain_name
+from drivers.linux_slices import from_cpu_weight
+from provision.resources import Guest, Vnic
+from provision.units import cpu_list, cpus
+
+#: for what is set, but not as we would: unlike any wish
+ODD = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A domain of ours. ``active`` is a QEMU process, which may be paused all the same.
+
+    ``asked`` is the Guest that was put, as plain data; ``disk`` is the overlay's path, ``backing``
+    the disks below it.
+    """
+
+    guest: Guest
+    testbed: str
+    asked: Mapping[str, Any]
+    active: bool
+    started: str
+    machine: str
+    disk: str | None
+    backing: tuple[tuple[str, str], ...]
+
+
+def parse(text: str, cpu_count: int, cgroup: int | None) -> Seen | None:
+    """None where the domain has no mark of ours, or a mark that is not its own."""
+    root = ET.fromstring(text)
+    mark = root.find(f"metadata/{{{URN}}}guest")
+    if mark is None:
+        return None
+    testbed, name = mark.get("testbed", ""), mark.get("name", "")
+    asked = _asked(mark.text)
+    if asked is None or root.findtext("name") != domain_name(testbed, name):
+        return None
+    active = root.get("id") is not None
+    backing = _backing(root.find("devices/disk"))
+    lowest = backing[-1][0] if backing else ""
+    nics = [_vnic(found, asked) for found in _in_order(root.findall("devices/interface"))]
+    vcpus = int(_attr(root, "vcpu", "current") or root.findtext("vcpu") or 0)
+    guest = Guest(
+        name=name,
+        vcpus=vcpus,
+        memory_mib=int(root.findtext("memory", "0")) // 1024,
+        image=asked["image"] if lowest == mark.get("base") else lowest,
+        management=nics[0] if nics else Vnic("", "", "", ""),
+        nics=tuple(nics[1:]),
+        accel=next((a for a, t in TYPES.items() if t == root.get("type")), root.get("type", "")),
+        pins=_pins(root, vcpus, cpu_count, asked),
+        emulator_pin=_emulator_pin(root, cpu_count, asked),
+        weight=_weight(root.findtext("cputune/shares"), cgroup),
+        cap_percent=_cap(
+            int(root.findtext("cputune/global_quota", "-1")),
+            int(root.findtext("cputune/global_period", "1")),
+        ),
+        running=active,
+    )
+    return Seen(
+        guest=guest,
+        testbed=testbed,
+        asked=asked,
+        active=active,
+        started=mark.get("started", ""),
+        machine=_attr(root, "os/type", "machine"),
+        disk=_attr(root, "devices/disk/source", "file") or None,
+        backing=backing,
+    )
+
+
+def effective(
+    guest: Guest,
+    scheduler: Mapping[str, int],
+    affinity: Sequence[Sequence[bool]],
+    cgroup: int | None,
+) -> Guest:
+    """The guest with what the kernel holds now in place of what libvirt was told.
+
+    ``scheduler`` are libvirt's scheduler parameters; ``affinity`` has the CPUs that each vCPU's
+    thread may use. Those of an unpinned guest are the host's own affair.
+    """
+    if "cpu_shares" in scheduler:
+        guest = replace(guest, weight=_weight(str(scheduler["cpu_shares"]), cgroup))
+    if "global_quota" in scheduler:
+        cap = _cap(scheduler["global_quota"], scheduler["global_period"])
+        guest = replace(guest, cap_percent=cap)
+    if guest.pins and len(affinity) == guest.vcpus:
+        now = tuple(cpu_list(n for n, may in enumerate(row) if may) for row in affinity)
+        guest = replace(guest, pins=now)
+    return guest
+
+
+def _asked(text: str | None) -> dict[str, Any] | None:
+    try:
+        found = json.loads(text or "")
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and "management" in found else None
+
+
+def _attr(root: ET.Element, path: str, name: str) -> str:
+    found = root.find(path)
+    return "" if found is None else found.get(name, "")
+
+
+def _in_order(interfaces: list[ET.Element]) -> list[ET.Element]:
+    return sorted(interfaces, key=lambda i: int(_attr(i, "address", "slot") or "0", 16))
+
+
+def _vnic(found: ET.Element, asked: Mapping[str, Any]) -> Vnic:
+    """Its address is inside the guest, out of libvirt's sight: the one that was asked for."""
+    mac = _attr(found, "mac", "address")
+    slot = int(_attr(found, "address", "slot") or "0", 16) - FIRST_SLOT
+    vnics = [asked["management"], *asked["nics"]]
+    meant = vnics[slot] if 0 <= slot < len(vnics) else {}
+    return Vnic(
+        switch=_attr(found, "source", "bridge"),
+        model=_attr(found, "model", "type"),
+        mac=mac,
+        address=meant["address"] if meant and meant["mac"] == mac else "",
+        mtu=int(_attr(found, "mtu", "size") or ODD),
+        rate_mbit=_rate(found),
+    )
+
+
+def _rate(found: ET.Element) -> int | None:
+    ways = {_attr(found, f"bandwidth/{way}", "average") for way in ("inbound", "outbound")}
+    if ways == {""}:
+        return None
+    rate, rest = divmod(int(ways.pop() or 0), KB_PER_MBIT)
+    return ODD if ways or rest else rate
+
+
+def _backing(disk: ET.Element | None) -> tuple[tuple[str, str], ...]:
+    found = []
+    here = None if disk is None else disk.find("backingStore")
+    while here is not None and here.find("source") is not None:
+        found.append((_attr(here, "source", "file"), _attr(here, "format", "type")))
+        here = here.find("backingStore")
+    return tuple(found)
+
+
+def _weight(text: str | None, cgroup: int | None) -> int:
+    if text is None or cgroup is None:
+        return 256
+    if cgroup == 2:
+        return from_cpu_weight(int(text))
+    weight, rest = divmod(int(text), 4)
+    return ODD if rest else weight
+
+
+def _cap(quota_us: int, period_us: int) -> int | None:
+    if quota_us <= 0:  # no limit
+        return None
+    percent, rest = divmod(quota_us * 100, period_us)
+    return ODD if rest else percent
+
+
+def _pins(
+    root: ET.Element, vcpus: int, cpu_count: int, asked: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """The wish where libvirt has what it comes to: unpinned is the same as pinned to all."""
+    every = cpu_list(range(cpu_count))
+    told = {p.get("vcpu"): p.get("cpuset", "") for p in root.findall("cputune/vcpupin")}
+    now = tuple(_canonical(told.get(str(v), every)) for v in range(vcpus))
+    wish = tuple(asked["pins"])
+    if now == (wish or (every,) * vcpus):
+        return wish
+    return now
+
+
+def _emulator_pin(root: ET.Element, cpu_count: int, asked: Mapping[str, Any]) -> str | None:
+    every = cpu_list(range(cpu_count))
+    now = _canonical(_attr(root, "cputune/emulatorpin", "cpuset") or every)
+    wish: str | None = asked["emulator_pin"]
+    return wish if now == (wish or every) else now
+
+
+def _canonical(cpuset: str) -> str:
+    return cpu_list(cpus(cpuset))

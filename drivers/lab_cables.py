@@ -1,0 +1,190 @@
+"""The emulated load generator's namespace, and the cables from it to the hypervisor's host."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from drivers import reap
+from drivers.linux_links import Link, links, mark, sections, staged
+from drivers.linux_script import Script
+from provision.errors import Foreign, HostError, Unsupported
+from provision.host import Host
+from provision.resources import Cable, Namespace
+
+#: for every NIC in the namespace: no IPv6 chatter, and ARP only for the NIC's own address
+TRIES = 5
+QUIET = {
+    "ipv6/conf/{}/disable_ipv6": 1,
+    "ipv4/conf/{}/arp_ignore": 1,
+    "ipv4/conf/{}/arp_announce": 2,
+}
+# A bucket must hold the largest packet that a guest's segmentation offload hands over (64 KiB and
+# the headers of its segments), or each would be cut up here at the CPU's cost; and what the wire
+# carries while a busy CPU is late to serve it (4 ms, the longest tick), or the rate is not reached.
+GSO_BYTES = 80 * 1024
+LATE_S = 0.004
+# Behind it, as behind a NIC: a ring of 256 full frames, or 20 ms of a fast wire.
+RING_BYTES = 256 * 1514
+QUEUE_S = 0.020
+BYTES_PER_MBIT = 125_000
+_NETNS = """
+for f in /run/netns/${1:-*}; do
+  [ ! -e "$f" ] || echo "${f##*/} $(ip -n "${f##*/}" -json link show lo)"
+done
+"""
+_LOOK = """
+echo @@near; ip -d -json address show; echo @@near.qdiscs; tc -json qdisc show
+[ -e "/run/netns/$1" ] || exit 0
+echo; echo @@far; ip -n "$1" -d -json address show; echo @@far.qdiscs; tc -n "$1" -json qdisc show
+"""
+
+
+class Cables:
+    """Kinds ``namespace`` and ``cable``; ``namespace`` is the only one that cables lead to."""
+
+    def __init__(self, host: Host, testbed: str, namespace: str) -> None:
+        self.host = host
+        self.testbed = testbed
+        self.namespace = namespace
+
+    def namespaces(self, name: str = "") -> dict[str, str]:
+        """The alias of ``lo`` in each namespace, or in that of this name; "" = it has none."""
+        found = {}
+        for line in self.host.run("sh", "-c", _NETNS, "netns", name).splitlines():
+            there, _, links = line.partition(" ")
+            rows = json.loads(links or "[]")
+            found[there] = rows[0].get("ifalias", "") if rows else ""
+        return found
+
+    def read_namespace(self, name: str) -> Namespace | None:
+        ours = self.namespaces(name).get(name) == mark(self.testbed)
+        return Namespace(name) if ours else None
+
+    def put_namespace(self, want: Namespace) -> None:
+        """It gets its name last: under it, it bears our mark from the first moment."""
+        if self._is_there(want.name):
+            return
+        script = Script()
+        script.ip("link", "set", "lo", "alias", mark(self.testbed), "up")
+        for path, value in QUIET.items():
+            for which in ("all", "default"):
+                script.write(f"/proc/sys/net/{path.format(which)}", value)
+        script.sh(f"ip netns attach {want.name} $$")
+        script.run(self.host, "unshare", "--net")
+
+    def drop_namespace(self, name: str) -> None:
+        """Whatever runs inside is ended: a namespace of ours has nothing else to do."""
+        if not self._is_there(name):
+            return
+        if self.host.run("ip", "netns", "pids", name):
+            self.host.run("python3", "-", name, input=Path(reap.__file__).read_text())
+        self.host.run("ip", "netns", "del", name)
+
+    def is_ours(self, link: Link) -> bool:
+        return link.kind == "veth" and link.alias == mark(self.testbed)
+
+    def read(self, name: str) -> Cable | None:
+        """A cable that leads elsewhere reads as one to ``?``; rate 0 = the directions differ."""
+        return self._cable(name, self._look())
+
+    def put(self, want: Cable) -> None:
+        if want.namespace != self.namespace:
+            raise Unsupported(f"cable {want.name}: the load generator is {self.namespace}")
+        found = self._look()
+        have = self._cable(want.name, found)
+        script = Script()
+        if have is None or have.far != want.far:
+            self._remove(script, want.name, links(found["near"]))
+            self._make(script, want)
+        elif have != want:
+            _shape(script, want.name, want)
+        script.run(self.host)
+
+    def drop(self, name: str) -> None:
+        """Both ends, and what an earlier put left half made.
+
+        A command of a controller that was killed may still be at work: then the link is renamed
+        between our look and our word, and we look again.
+        """
+        for _ in range(TRIES):
+            script = Script()
+            self._remove(script, name, links(self._look()["near"]))
+            try:
+                script.run(self.host)
+            except HostError as e:
+                failed = e
+            else:
+                return
+        raise failed
+
+    def _look(self) -> dict[str, str]:
+        """Links and queueing disciplines of both sides."""
+        return sections(self.host.run("sh", "-c", _LOOK, "look", self.namespace))
+
+    def _cable(self, name: str, found: dict[str, str]) -> Cable | None:
+        near = links(found["near"]).get(name)
+        if near is None or not self.is_ours(near):
+            return None
+        there = links(found.get("far", "")).values()
+        far = next((f for f in there if f.index == near.peer and f.peer == near.index), None)
+        if far is None:
+            return Cable(name, "?", "?")
+        rates = {_mbit(found["near.qdiscs"], name), _mbit(found["far.qdiscs"], far.name)}
+        return Cable(name, far.name, self.namespace, rates.pop() if len(rates) == 1 else 0)
+
+    def _remove(self, script: Script, name: str, near: dict[str, Link]) -> None:
+        if staged(self.testbed, name) in near:
+            script.ip("link", "del", staged(self.testbed, name))
+        if name in near:
+            if not self.is_ours(near[name]):
+                raise Foreign(
+                    f"{name} exists on {self.host.name} without our mark",
+                    hint=f"ip -d link show {name}",
+                )
+            script.ip("link", "del", name)
+
+    def _make(self, script: Script, want: Cable) -> None:
+        """The near end gets its name last: under it, all is as it should be."""
+        stage = staged(self.testbed, want.name)
+        script.ip("link", "add", stage, "type", "veth", "peer", "name", want.far,
+                  "netns", want.namespace)  # fmt: skip
+        script.ip("link", "set", stage, "alias", mark(self.testbed))
+        script.ip("link", "set", want.far, "alias", mark(self.testbed), inside=want.namespace)
+        script.write(f"/proc/sys/net/ipv6/conf/{stage}/disable_ipv6", 1)
+        if want.rate_mbit is not None:
+            _shape(script, stage, want)
+        script.ip("link", "set", stage, "name", want.name)
+
+    def _is_there(self, name: str) -> bool:
+        """Whether the namespace exists and is ours; raises DriverError where it is another's."""
+        alias = self.namespaces(name).get(name)
+        if alias is not None and alias != mark(self.testbed):
+            raise Foreign(
+                f"namespace {name} exists on {self.host.name} without our mark",
+                hint=f"ip netns pids {name}",
+            )
+        return alias is not None
+
+
+def _mbit(qdiscs: str, nic: str) -> int | None:
+    """The speed a NIC is shaped to; 0, unlike any wish, where it is no whole number."""
+    for qdisc in json.loads(qdiscs or "[]"):
+        if qdisc.get("kind") == "tbf" and qdisc.get("dev") == nic:
+            mbit, rest = divmod(int(qdisc["options"]["rate"]), BYTES_PER_MBIT)
+            return 0 if rest else mbit
+    return None
+
+
+def _shape(script: Script, near: str, want: Cable) -> None:
+    """Both directions at the wire's speed, counted in bytes of Ethernet frames without FCS."""
+    for nic, inside in ((near, ""), (want.far, want.namespace)):
+        if want.rate_mbit is None:
+            where = f"tc {'-n ' + inside if inside else ''}"
+            script.sh(f"{where} qdisc del dev {nic} root 2>/dev/null || :")
+            continue
+        bytes_per_s = want.rate_mbit * BYTES_PER_MBIT
+        burst = max(GSO_BYTES, int(bytes_per_s * LATE_S))
+        limit = burst + max(RING_BYTES, int(bytes_per_s * QUEUE_S))
+        script.tc("qdisc", "replace", "dev", nic, "root", "tbf", "rate", f"{want.rate_mbit}mbit",
+                  "burst", str(burst), "limit", str(limit), inside=inside)  # fmt: skip

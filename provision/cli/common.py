@@ -1,0 +1,218 @@
+"""What the commands share: the options of a spec, the way out for data, errors and progress."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from threading import Event as Flag
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from provision import state as states
+from provision.errors import Interrupted, ProvisionError, UserError
+
+if TYPE_CHECKING:
+    from provision.image import Image
+    from provision.progress import Progress
+    from provision.session import Session
+    from provision.spec import Spec
+
+F = TypeVar("F", bound=Callable[..., Any])
+DEFAULT_FILE = Path("provision.yml")
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 failed; 2 usage or spec, nothing touched; 3 changes pending "
+    "(plan --detailed-exitcode); 4 host unfit or unreachable, nothing touched; 5 in use by "
+    "another; 6 partly done, journal kept; 7 not what was asked; 8 workload failed or sample "
+    "invalid; 130, 143 interrupted, can go on."
+)
+
+
+def complain(error: ProvisionError) -> int:
+    """Tell a person (or, with --json, a program) what went wrong; the exit code."""
+    click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+    click.echo(str(error), err=True)
+    if error.hint:
+        click.secho("next:  ", fg="cyan", nl=False, err=True)
+        click.echo(error.hint, err=True)
+    if "--json" in sys.argv[1:]:
+        words = {"error": str(error), "hint": error.hint, "exit_code": error.exit_code}
+        click.echo(json.dumps(words))
+    return error.exit_code
+
+
+def print_json(data: Any) -> None:
+    """One JSON document on stdout."""
+    click.echo(json.dumps(data, indent=2, default=str))
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+name_option = click.option(
+    "-n", "--name", metavar="NAME", help="The testbed's name (default: the spec's, or 'lab')."
+)
+
+
+def spec_options(command: F) -> F:
+    """The options that say what testbed is meant."""
+    options = [
+        click.option("-f", "--file", "file", type=click.Path(path_type=Path), metavar="FILE",
+                     help="The spec; '-' is stdin (default: ./provision.yml where there is one)."),
+        name_option,
+        click.option("--hv", metavar="TYPE", help="The hypervisor: kvm, …"),
+        click.option("--vms", type=int, metavar="N", help="How many guests."),
+        click.option("--nic", metavar="MODEL", help="The vNIC: paravirtual, emulated or a model."),
+        click.option("--switch", metavar="TYPE", help="bridge, ovs, …"),
+        click.option("--rate", metavar="RATE", help="The emulated lab's wire speed: 1gbit."),
+        click.option("--set", "sets", multiple=True, metavar="PATH=VALUE",
+                     help="Any field of the spec: --set guests.memory=2GiB."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def progress_options(command: F) -> F:
+    """The options that say how progress is shown."""
+    command = click.option("--events", is_flag=True, help="Progress as JSON lines on stdout.")(
+        command
+    )
+    return click.option("-q", "--quiet", is_flag=True, help="No progress.")(command)
+
+
+FLAGS = {"name": ("name", "--name"), "hv": ("hypervisor.type", "--hv"),
+         "vms": ("guests.count", "--vms"), "nic": ("guests.nic.model", "--nic"),
+         "switch": ("switch.type", "--switch"), "rate": ("lab.rate", "--rate")}  # fmt: skip
+
+
+def read_spec(options: dict[str, Any]) -> Spec:
+    """The spec that the options mean: a file, else the testbed as it stands, else the defaults.
+
+    Flags and ``--set`` go over it. Raises SpecError with every fault.
+    """
+    from provision.spec import file as specfile
+
+    flags = {
+        FLAGS[k][0]: (FLAGS[k][1], v) for k, v in options.items() if k in FLAGS and v is not None
+    }
+    sets = []
+    for text in options["sets"]:
+        path, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"--set {text}: should be PATH=VALUE", hint="--set guests.memory=2GiB")
+        sets.append((path, value))
+    file: Path | None = options["file"]
+    if file is not None and str(file) == "-":
+        return specfile.loads(sys.stdin.buffer.read(), "stdin", sets, flags)
+    if file is None and DEFAULT_FILE.exists():
+        file = DEFAULT_FILE
+    if file is not None:
+        return specfile.load(file, sets, flags)
+    stands = stored_spec(options["name"] or "lab")
+    text = specfile.text(stands) if stands is not None else ""
+    return specfile.loads(text, "the testbed as it stands", sets, flags)
+
+
+def stored_spec(name: str) -> Spec | None:
+    """The spec of a testbed that exists, from the journal."""
+    from provision.journal import Journal
+    from provision.spec import restore
+
+    root = states.default().root
+    if not (root / "journal.sqlite").exists():
+        return None
+    journal = Journal(root, name)
+    try:
+        data = journal.spec()
+    finally:
+        journal.close()
+    return restore(data) if data is not None else None
+
+
+def existing(name: str | None) -> Spec:
+    """The spec of the testbed of that name; raises UserError with the names there are."""
+    from provision.journal import testbeds
+
+    there = [n for n, _, _ in testbeds(states.default().root)]
+    wanted = name or ("lab" if "lab" in there or len(there) != 1 else there[0])
+    spec = stored_spec(wanted)
+    if spec is None:
+        known = f"there are: {', '.join(there)}" if there else "there is none"
+        raise UserError(f"no testbed {wanted!r}; {known}", hint=f"provision up -n {wanted}")
+    return spec
+
+
+@contextmanager
+def shown(*, events: bool = False, quiet: bool = False) -> Iterator[Progress]:
+    """Progress on a live terminal, as JSON lines, or as plain lines."""
+    from provision import progress
+
+    dumb = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb" or "CI" in os.environ
+    with ExitStack() as stack:
+        if quiet:
+            sink: progress.Sink = progress.quiet
+        elif events:
+            sink = progress.ndjson(sys.stdout)
+        elif sys.stderr.isatty() and not dumb:
+            sink = stack.enter_context(progress.Live())
+        else:
+            sink = progress.lines(sys.stderr)
+        yield progress.Progress(sink)
+
+
+@contextmanager
+def stoppable(hint: str) -> Iterator[Flag]:
+    """A flag that the first Ctrl-C or SIGTERM sets; the second leaves at once.
+
+    Raises Interrupted with the signal's exit code when the work inside did.
+    """
+    stop = Flag()
+    got: list[int] = []
+
+    def first(number: int, _frame: object) -> None:
+        if got:
+            os._exit(128 + number)
+        got.append(number)
+        stop.set()
+        print("\nstopping when the calls in flight have ended; again = at once", file=sys.stderr)
+
+    before = {n: signal.signal(n, first) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    except Interrupted as e:
+        raise Interrupted(str(e), hint=hint, signal_number=got[0] if got else 2) from e
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def held(
+    spec: Spec, *, image: Image | None = None, events: bool = False, quiet: bool = False
+) -> Iterator[Session]:
+    """The testbed in hand, leased, with progress shown; for verbs that change it."""
+    from provision.journal import lease
+    from provision.session import opened
+
+    state = states.default()
+    again = f"provision up -n {spec.name} goes on, provision down -n {spec.name} puts all back"
+    with (
+        stoppable(again) as stop,
+        lease(state.root, spec.name),
+        shown(events=events, quiet=quiet) as progress,
+        opened(state, spec, image=image, progress=progress, stop=stop) as session,
+    ):
+        yield session
+
+
+@contextmanager
+def looked_at(spec: Spec, image: Image | None = None) -> Iterator[Session]:
+    """The testbed for verbs that only look: no lease."""
+    from provision.session import opened
+
+    with opened(states.default(), spec, image=image) as session:
+        yield session

@@ -1,0 +1,272 @@
+"""Verbs on the testbed: up, plan, verify, status, reset, down."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from provision import state as states
+from provision.cli.common import (
+    existing,
+    held,
+    json_option,
+    looked_at,
+    name_option,
+    print_json,
+    progress_options,
+    read_spec,
+    shown,
+    spec_options,
+)
+from provision.errors import PreflightError, UserError
+
+if TYPE_CHECKING:
+    from provision.image import Image
+    from provision.resources import Guest
+    from provision.spec import Spec
+
+
+def image_for(
+    spec: Spec, *, build: bool, events: bool = False, quiet: bool = False
+) -> Image | None:
+    """The guests' golden image; built where it is ours, is not there and ``build`` says so.
+
+    None where the hypervisor's guests boot none.
+    """
+    from provision.driver import find
+
+    if not find(spec.hypervisor.type).takes_image:
+        return None
+    from provision import image
+
+    state = states.default()
+    if "/" in spec.guests.image:
+        return image.from_file(Path(spec.guests.image))
+    if spec.guests.image != image.NAME:
+        raise UserError(
+            f"guests.image: no image {spec.guests.image!r}; there is {image.NAME!r}, or a path",
+            hint="provision image list",
+        )
+    found = image.find(state.images)
+    if found is not None:
+        return found
+    if not build:
+        raise PreflightError(
+            f"the guest image {image.NAME!r} is not built", hint="provision image build"
+        )
+    with shown(events=events, quiet=quiet) as progress:
+        progress("image", "start")
+        found = image.build(state.images, lambda phase: progress("image", "phase", phase))
+        progress("image", "done", str(found.folder))
+    return found
+
+
+def image_under(spec: Spec) -> Image | None:
+    """The image that the testbed's guests stand on, which may be older than today's recipe."""
+    from provision import image
+    from provision.session import guests_of
+
+    state = states.default()
+    for guest in guests_of(state, spec.name).values():
+        if guest.image and (found := image.find(state.images, guest.image)):
+            return found
+    return image_for(spec, build=False)
+
+
+@click.command()
+@spec_options
+@progress_options
+@json_option
+def up(events: bool, quiet: bool, as_json: bool, **options: Any) -> None:
+    """Make the testbed as the spec says, and prove that it is so.
+
+    Without a file and without uplinks an emulated lab is built on this machine. Run again, it
+    changes what differs and nothing else.
+    """
+    from provision import verbs
+
+    spec = read_spec(options)
+    image = image_for(spec, build=True, events=events, quiet=quiet)
+    with held(spec, image=image, events=events, quiet=quiet) as session:
+        built = verbs.up(session)
+        verbs.keep_clean(session, built)
+    if as_json:
+        print_json(
+            {
+                "testbed": spec.name,
+                "changed": [f"{s.sign} {s.key[0]}/{s.key[1]}" for s in built.changed],
+                "guests": built.facts,
+                "took_s": round(built.took_s, 2),
+            }
+        )
+        return
+    if not built.changed:
+        click.echo(f"{spec.name}: nothing to change ({built.took_s:.1f} s)")
+        return
+    for line in guest_table(built.testbed.guests, built.facts):
+        click.echo(line)
+    click.echo(f"{spec.name}: up and verified in {built.took_s:.1f} s")
+
+
+def guest_table(guests: tuple[Guest, ...], facts: dict[str, dict[str, Any]]) -> list[str]:
+    """One line a guest: where it is, what its vNIC is, and what proved it."""
+    lines = [f"{'GUEST':<8} {'MANAGEMENT':<15} {'vNIC':<9} {'ADDRESS':<15} {'SWITCH':<12} STARTED"]
+    for guest in guests:
+        nic, seen = guest.nics[0], facts.get(guest.name, {})
+        started = f"{seen.get('started', '?')} ({seen.get('accel', guest.accel)})"
+        lines.append(
+            f"{guest.name:<8} {guest.management.address.split('/')[0]:<15} {nic.model:<9} "
+            f"{nic.address.split('/')[0]:<15} {nic.switch:<12} {started}"
+        )
+    return lines
+
+
+@click.command()
+@spec_options
+@json_option
+@click.option("--detailed-exitcode", is_flag=True, help="Exit 3 where something would change.")
+def plan(as_json: bool, detailed_exitcode: bool, **options: Any) -> None:
+    """Show what `up` would change, field by field, and how disturbing each change is."""
+    from provision import verbs
+    from provision.plan import render
+    from provision.resources import dump
+
+    spec = read_spec(options)
+    image = image_for(spec, build=False)
+    with looked_at(spec, image) as session:
+        _, found = verbs.plan(session)
+    if as_json:
+        print_json(
+            [
+                {"step": s.sign, "kind": s.key[0], "name": s.key[1], "fields": s.fields,
+                 "change": s.change, "reason": s.reason, "have": dump(s.have), "want": dump(s.want)}
+                for s in found
+            ]
+        )  # fmt: skip
+    else:
+        for line in render(found):
+            click.echo(line)
+        click.echo(f"{len(found)} to change" if found else "nothing to change")
+    if found and detailed_exitcode:
+        sys.exit(3)
+
+
+@click.command()
+@name_option
+@json_option
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def verify(name: str | None, as_json: bool, quiet: bool) -> None:
+    """Read all back, from the hypervisor and from inside the guests; exit 7 if it differs."""
+    from provision import verbs
+
+    spec = existing(name)
+    with held(spec, image=image_under(spec), quiet=quiet) as session:
+        testbed = session.testbed()
+        facts = verbs.verify(session, testbed)
+    if as_json:
+        print_json(facts)
+        return
+    for line in guest_table(testbed.guests, facts):
+        click.echo(line)
+    click.echo(f"{spec.name}: as asked")
+
+
+@click.command()
+@name_option
+@json_option
+def status(name: str | None, as_json: bool) -> None:
+    """Show each thing of the testbed: as asked, different, or gone. Without one, list them all."""
+    from provision import verbs
+    from provision.journal import testbeds
+    from provision.resources import changed, dump, label
+
+    root = states.default().root
+    there = testbeds(root)
+    if name is None and len(there) != 1:
+        rows = [{"testbed": n, "hypervisor": hv, "since": since} for n, hv, since in there]
+        if as_json:
+            print_json(rows)
+        for n, hv, since in () if as_json else there:
+            when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since))
+            click.echo(f"{n:<20} {hv:<10} since {when}")
+        if not there and not as_json:
+            click.echo("no testbed; provision up --hv kvm --vms 4 makes one")
+        return
+    spec = existing(name)
+    with looked_at(spec) as session:
+        found = verbs.state_of(session)
+        unfinished = session.journal.unfinished()
+    rows = []
+    for want, have in found:
+        k = (want.kind, want.name)
+        fields = changed(have, want) if have is not None else ()
+        words = (
+            "gone" if have is None else f"differs: {', '.join(fields)}" if fields else "as asked"
+        )
+        words = "unfinished" if k in unfinished else words
+        rows.append({"thing": label(k), "state": words, "have": dump(have)})
+    if as_json:
+        print_json({"testbed": spec.name, "things": rows})
+        return
+    for row in rows:
+        click.echo(f"{row['thing']:<24} {row['state']}")
+    good = sum(row["state"] == "as asked" for row in rows)
+    click.echo(f"{spec.name} on {spec.hypervisor.type}: {good} of {len(rows)} as asked")
+
+
+@click.command()
+@name_option
+@progress_options
+@json_option
+@click.option(
+    "--level",
+    type=click.Choice(["process", "revert", "recreate"]),
+    default="revert",
+    help="End our processes; go back to the clean checkpoint; make the guests anew.",
+)
+def reset(name: str | None, events: bool, quiet: bool, as_json: bool, level: str) -> None:
+    """Bring the guests back to clean, at the level asked, and verify them."""
+    from provision import verbs
+
+    spec = existing(name)
+    began = time.monotonic()
+    image = image_under(spec)
+    with held(spec, image=image, events=events, quiet=quiet) as session:
+        verbs.reset(session, level)
+    took_s = round(time.monotonic() - began, 2)
+    if as_json:
+        print_json({"testbed": spec.name, "level": level, "took_s": took_s})
+    else:
+        click.echo(f"{spec.name}: clean again ({level}, {took_s:.1f} s)")
+
+
+@click.command()
+@name_option
+@progress_options
+@json_option
+def down(name: str | None, events: bool, quiet: bool, as_json: bool) -> None:
+    """Put the host back exactly as it was: guests, disks, switches, lab and tuning."""
+    from provision import verbs
+    from provision.journal import testbeds
+
+    there = [n for n, _, _ in testbeds(states.default().root)]
+    if name is None and not there:
+        if as_json:
+            print_json({"testbed": None, "undone": []})
+        else:
+            click.echo("no testbed; nothing to do")
+        return
+    spec = existing(name)
+    began = time.monotonic()
+    with held(spec, events=events, quiet=quiet) as session:
+        outcome = verbs.down(session)
+    took_s = round(time.monotonic() - began, 2)
+    if as_json:
+        undone = [f"{kind}/{n}" for kind, n in outcome.done]
+        print_json({"testbed": spec.name, "undone": undone, "took_s": took_s})
+    else:
+        click.echo(f"{spec.name}: gone, the host is as before ({took_s:.1f} s)")

@@ -1,0 +1,95 @@
+"""What this machine and the hypervisor's host have and lack, each lack with its mend."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from provision.errors import ProvisionError
+from provision.state import State
+
+if TYPE_CHECKING:
+    from provision.driver import Facts
+    from provision.spec import Spec
+
+ROOM_GIB = 5
+TOOLS = {
+    "ip": "iproute2",
+    "tc": "iproute2",
+    "ssh": "openssh-client",
+    "ping": "iputils-ping",
+    "qemu-img": "qemu-utils",
+    "mmdebstrap": "mmdebstrap",
+    "mke2fs": "e2fsprogs",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at; ``fix`` is what would mend it, ``needed`` whether work stops without."""
+
+    what: str
+    ok: bool
+    detail: str
+    fix: str = ""
+    needed: bool = True
+
+
+def controller(state: State) -> Iterator[Finding]:
+    """The controller itself: privileges, tools, room on the disk."""
+    root = os.geteuid() == 0
+    remote = "sudo provision …, or a remote hypervisor over qemu+ssh://"
+    yield _finding("privileges", root, "root" if root else "not root", remote)
+    for tool, package in TOOLS.items():
+        path = shutil.which(tool)
+        yield _finding(tool, path is not None, path or "missing", f"apt-get install {package}")
+    folder = next(p for p in (state.root, *state.root.parents) if p.exists())
+    free_gib = shutil.disk_usage(folder).free / 2**30
+    free = f"{free_gib:.0f} GiB free in {folder}"
+    yield _finding("disk", free_gib >= ROOM_GIB, free, "free some, or set PROVISION_STATE_DIR")
+    writable = os.access(folder, os.W_OK)
+    yield _finding(
+        "state", writable, str(state.root), "set PROVISION_STATE_DIR to a folder of yours"
+    )
+
+
+def _finding(what: str, ok: bool, detail: str, fix: str) -> Finding:
+    return Finding(what, ok, detail, "" if ok else fix)
+
+
+def hypervisor(state: State, spec: Spec) -> Iterator[Finding]:
+    """The hypervisor: whether it answers, and what it is."""
+    from provision.session import opened
+
+    try:
+        with opened(state, spec) as session:
+            facts = session.driver.facts
+    except ProvisionError as e:
+        yield Finding(spec.hypervisor.type, ok=False, detail=str(e), fix=e.hint)
+        return
+    yield from _facts(facts)
+
+
+def _facts(facts: Facts) -> Iterator[Finding]:
+    yield Finding(facts.hypervisor, ok=True, detail=f"{facts.version} on {facts.host}")
+    yield Finding("capacity", ok=True, detail=f"{facts.cpus} CPUs, {facts.memory_mib} MiB")
+    yield Finding("acceleration", ok=True, detail=facts.accel)
+    for name, detail in facts.notes.items():
+        yield Finding(name, ok=True, detail=detail)
+    words = [f"{word}={exact}" for word, exact in facts.words.items()]
+    yield Finding("vNIC models", ok=True, detail=", ".join([*facts.nic_models, *words]))
+    yield Finding("switches", ok=True, detail=", ".join(sorted(facts.switch_flavours)))
+    for uplink in facts.uplinks:
+        state = f"not free: {uplink.used_by}" if uplink.used_by else "free"
+        where = f"{uplink.mac} {uplink.pci or ''}".strip()
+        yield Finding(f"NIC {uplink.name}", not uplink.used_by, f"{where}, {state}", needed=False)
+    knobs = {k: v for k, v in facts.knobs.items() if not k.startswith("irq/")}
+    for knob, value in knobs.items():
+        yield Finding(f"knob {knob}", ok=True, detail=value, needed=False)
+    if irqs := [k for k in facts.knobs if k not in knobs]:
+        yield Finding("knob irq/N", ok=True, detail=f"{len(irqs)} interrupts", needed=False)
+    for word, reason in facts.cannot.items():
+        yield Finding(word, ok=False, detail=f"refused: {reason}", needed=False)

@@ -1,0 +1,201 @@
+"""The contract that every hypervisor driver fulfils, and how one is found by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+
+from provision.errors import PreflightError, UserError
+from provision.resources import Guest, Key, Resource, StartMode
+
+if TYPE_CHECKING:
+    from provision.image import Image
+    from provision.seed import Identity
+
+GROUP = "provision.drivers"
+#: built in, so that a bare checkout needs no install
+BUILTIN: Mapping[str, str] = {"fake": "drivers.fake:Fake", "kvm": "drivers.kvm:Kvm"}
+
+
+class Change(StrEnum):
+    """How much a change of one field disturbs what runs."""
+
+    LIVE = "live"
+    RESTART = "restart"
+    RECREATE = "recreate"
+
+
+@dataclass(frozen=True, slots=True)
+class NicModel:
+    """A vNIC model and what proves it inside a Linux guest.
+
+    ``pci_ids`` are ``vendor:device`` in hex, ``drivers`` as ``ethtool -i`` names them.
+    """
+
+    name: str
+    pci_ids: tuple[str, ...]
+    drivers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkFacts:
+    """A NIC of the hypervisor's host that could be an uplink, or why not.
+
+    ``used_by`` says in words what uses it; "" = nothing. ``irqs`` are the NIC's interrupts.
+    """
+
+    name: str
+    mac: str
+    pci: str | None = None
+    up: bool = False
+    mtu: int = 1500
+    addresses: tuple[str, ...] = ()
+    used_by: str = ""
+    irqs: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a hypervisor and its host are and can do, known before anything is changed.
+
+    ``words`` maps the vocabulary's words (``paravirtual``) to exact models; ``cannot`` maps a
+    spec's word to the reason it is refused; ``change`` maps (kind, field) to how disturbing a
+    change is, RECREATE where it is silent; ``parallel`` caps concurrent puts of a kind;
+    ``knobs`` are the host's tunings; ``simulated`` guests have no inside that could be checked.
+    """
+
+    hypervisor: str
+    version: str
+    host: str
+    cpus: int
+    memory_mib: int
+    accel: str
+    nic_models: Mapping[str, NicModel]
+    words: Mapping[str, str]
+    switch_flavours: frozenset[str]
+    kinds: frozenset[str]
+    uplinks: tuple[UplinkFacts, ...] = ()
+    cannot: Mapping[str, str] = field(default_factory=dict)
+    change: Mapping[tuple[str, str], Change] = field(default_factory=dict)
+    parallel: Mapping[str, int] = field(default_factory=dict)
+    knobs: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+    simulated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Counters of the hypervisor's host at one moment; all but ``at_s`` only ever grow.
+
+    ``at_s`` is the epoch; ``host_busy_s`` has one figure a CPU; ``guest_busy_s`` is CPU time by
+    guest; ``nics`` is (rx_bytes, tx_bytes, rx_packets, tx_packets) by uplink.
+    """
+
+    at_s: float
+    host_busy_s: tuple[float, ...]
+    guest_busy_s: Mapping[str, float]
+    nics: Mapping[str, tuple[int, int, int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a driver works and on whose behalf.
+
+    ``testbed`` is the mark that everything made bears; ``uri`` the hypervisor's address, "" = this
+    machine; ``folder`` is for disks and consoles, on the hypervisor's host; ``say`` takes a phase
+    of a long put. ``image`` and ``identity`` serve puts of guests only.
+    """
+
+    testbed: str
+    folder: Path
+    uri: str = ""
+    image: Image | None = None
+    identity: Callable[[Guest], Identity] | None = None
+    start: StartMode = "auto"
+    accel: str = "auto"
+    say: Callable[[Key, str], None] = lambda _key, _phase: None
+
+
+class Driver(Protocol):
+    """Reads a thing and puts a thing; knows nothing of plans, order, undoing or printing.
+
+    All calls may come from several threads, for different keys.
+    """
+
+    facts: Facts
+
+    def read(self, key: Key) -> Resource | None:
+        """The thing as it is now; None where it does not exist or bears no mark of ours."""
+
+    def put(self, want: Resource) -> None:
+        """Make the thing exactly so, whether or not it exists.
+
+        Raises Unsupported, or Foreign where the name is taken by a thing without our mark, before
+        anything changes; DriverError or HostError for all else, and then the thing may be half
+        made: ``put`` and ``drop`` both cope with that.
+        """
+
+    def drop(self, key: Key) -> None:
+        """See that the thing does not exist; no error where it never did.
+
+        A thing of the same name without our mark stays, and raises Foreign.
+        """
+
+    def checkpoint(self, key: Key) -> None:
+        """Remember this guest, booted, as clean."""
+
+    def revert(self, key: Key) -> None:
+        """Back to the checkpoint, running; raises DriverError where there is none."""
+
+    def owned(self) -> Iterable[Key]:
+        """Everything on the host that bears the testbed's mark."""
+
+    def usage(self) -> Usage:
+        """The counters as they stand now."""
+
+    def evidence(self, key: Key) -> Mapping[str, str]:
+        """What a result should record beyond the read-back, such as how the guest was started."""
+
+    def console(self, key: Key) -> str:
+        """The last lines of a guest's serial console; "" where there is none."""
+
+    def close(self) -> None:
+        """Let go of the connection."""
+
+
+class DriverType(Protocol):
+    """What the registry holds: how a driver is opened, and whether its guests boot an image."""
+
+    takes_image: bool
+
+    def __call__(self, target: Target) -> Driver:
+        """Connect. Raises Unreachable; nothing on the host is changed."""
+
+
+def known() -> list[str]:
+    """The names of all drivers that can be found."""
+    return sorted({*BUILTIN, *(e.name for e in metadata.entry_points(group=GROUP))})
+
+
+def find(name: str) -> DriverType:
+    """The driver of that name: built in first, then other distributions' entry points."""
+    target = BUILTIN.get(name)
+    if target is None:
+        for entry in metadata.entry_points(group=GROUP, name=name):
+            return cast(DriverType, entry.load())
+        raise UserError(f"no driver {name!r}; known: {', '.join(known())}")
+    module, _, attribute = target.partition(":")
+    try:
+        return cast(DriverType, getattr(import_module(module), attribute))
+    except ModuleNotFoundError as e:
+        if e.name and e.name.split(".")[0] not in ("drivers", "provision"):
+            raise PreflightError(
+                f"driver {name!r} needs the Python package {e.name!r}",
+                hint=f"pip install 'provision[{name}]'",
+            ) from e
+        where = next(iter(import_module("drivers").__path__), "?")
+        raise PreflightError(f"{where} hides provision's own 'drivers' package") from e

@@ -1,0 +1,202 @@
+"""The guest image: built once for each recipe, whole or not at all, and never changed."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from provision.errors import HostError, PreflightError, UserError, WorldError
+from provision.image_recipe import CMDLINE, recipe_digest
+
+__all__ = ["NAME", "Image", "build", "find", "from_file", "listing", "recipe_digest", "remove"]
+
+#: what a spec calls the image that this module builds
+NAME = "debian12"
+SPACE_MIB = 1500
+_STALE = ".building-"
+_QCOW2 = b"QFI\xfb"
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A disk that guests' overlays stand on, and what they boot it with.
+
+    ``kernel`` is None for a user's own disk, which boots by itself (and ``cmdline`` is "").
+    ``info`` has at least ``format``: ``qcow2`` or ``raw``.
+    """
+
+    digest: str
+    folder: Path
+    disk: Path
+    kernel: Path | None
+    initrd: Path | None
+    cmdline: str
+    info: Mapping[str, str]
+
+
+def find(store: Path, digest: str | None = None) -> Image | None:
+    """The image of that digest, or the newest of this version's recipe; None = not built."""
+    if digest is not None:
+        return _read(store / digest[:16])
+    recipe = recipe_digest()[:16]
+    return next((i for i in listing(store) if i.info.get("recipe") == recipe), None)
+
+
+def _read(folder: Path) -> Image | None:
+    folder = folder.resolve()  # guests restored through one link and another are of one image
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        return Image(
+            digest=manifest["digest"],
+            folder=folder,
+            disk=folder / "disk.qcow2",
+            kernel=folder / manifest["kernel"],
+            initrd=folder / "initrd",
+            cmdline=manifest["cmdline"],
+            info=manifest["info"],
+        )
+    except (OSError, ValueError, KeyError):
+        # a folder that someone else has damaged: the next build makes another
+        return None
+
+
+def from_file(path: Path) -> Image:
+    """A user's own disk, with cloud-init in it; its digest changes when the file does."""
+    try:
+        path = path.resolve(strict=True)
+        with path.open("rb") as f:
+            qcow2 = f.read(4) == _QCOW2
+        status = path.stat()
+    except OSError as e:
+        raise UserError(f"{path}: {e.strerror}") from e
+    digest = hashlib.sha256(f"{path}\0{status.st_size}\0{status.st_mtime_ns}".encode()).hexdigest()
+    info = {"format": "qcow2" if qcow2 else "raw", "file": str(path)}
+    return Image(digest, path.parent, path, None, None, "", info)
+
+
+def listing(store: Path) -> list[Image]:
+    """All that is built, newest first."""
+    found = [_read(p.parent) for p in store.glob("[!.]*/manifest.json")]
+    whole = [image for image in found if image is not None]
+    return sorted(whole, key=lambda i: i.info.get("built_at", ""), reverse=True)
+
+
+def remove(store: Path, digest: str) -> None:
+    """Remove an image; raises UserError where there is none. What stands on it is lost."""
+    folder = store / digest[:16]
+    if len(digest) < 16 or not folder.is_dir():
+        raise UserError(f"no image {digest[:16]} in {store}", hint="provision image list")
+    with _locked(store, lambda _: None):
+        _discard(folder)
+
+
+def build(
+    store: Path, say: Callable[[str], None], mirror: str | None = None, force: bool = False
+) -> Image:
+    """Build this version's image, unless it is there; ``say`` gets each phase.
+
+    Raises PreflightError before anything is written, HostError when a tool fails; nothing of a
+    failed, full or interrupted build is left. An image is never changed: ``force`` puts another
+    beside it, since guests' overlays may stand on the former.
+    """
+    from provision import image_build, image_mirror
+
+    if not force and (found := find(store)):
+        return found
+    source = image_mirror.find(mirror)
+    image_build.check_tools()
+    with _locked(store, say) as lock:
+        # another builder may have been at it while we waited for the lock
+        if not force and (found := find(store)):
+            return found
+        _check_space(store)
+        recipe = recipe_digest()
+        work = store / f"{_STALE}{recipe[:16]}"
+        try:
+            work.mkdir(mode=0o755)
+            began = time.monotonic()
+            info = image_build.make(work, source, say, lock) | {"recipe": recipe[:16]}
+            target = store / _finish(work, info)[:16]
+            work.rename(target)
+            _sync(store)
+        except OSError as e:
+            raise HostError(f"{e.filename or store}: {e.strerror}", hint=f"df -h {store}") from e
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        say(f"built in {time.monotonic() - began:.0f} s")
+    image = _read(target)
+    if image is None:
+        raise WorldError(f"{target}: the image is gone as soon as it was built")
+    return image
+
+
+@contextmanager
+def _locked(store: Path, say: Callable[[str], None]) -> Iterator[int]:
+    """One builder at a time. What a dead one left is removed: the lock is ours, so it is dead."""
+    try:
+        store.mkdir(mode=0o755, parents=True, exist_ok=True)
+        lock = os.open(store / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as e:
+        raise PreflightError(
+            f"{store}: {e.strerror}", hint="PROVISION_STATE_DIR chooses another folder"
+        ) from e
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another process builds an image; waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        for stale in store.glob(f"{_STALE}*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def _check_space(store: Path) -> None:
+    free = shutil.disk_usage(store).free >> 20
+    if free < SPACE_MIB:
+        raise PreflightError(
+            f"{store}: {free} MiB free, the build needs {SPACE_MIB}",
+            hint="PROVISION_STATE_DIR chooses another folder",
+        )
+
+
+def _finish(work: Path, info: Mapping[str, str]) -> str:
+    """Write the manifest last, all else being on the disk by then; returns the image's digest."""
+    kernel = "vmlinux" if (work / "vmlinux").exists() else "vmlinuz"
+    content = hashlib.sha256(CMDLINE.encode())
+    for name in ("disk.qcow2", kernel, "initrd"):
+        with (work / name).open("rb") as f:
+            content.update(hashlib.file_digest(f, "sha256").digest())
+    digest = content.hexdigest()
+    manifest = {"digest": digest, "kernel": kernel, "cmdline": CMDLINE, "info": dict(info)}
+    (work / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    for path in (*work.rglob("*"), work):
+        programs = path.is_dir() or path.parent.name == "bin"
+        path.chmod(0o755 if programs else 0o644)
+        _sync(path)
+    return digest
+
+
+def _discard(folder: Path) -> None:
+    """Out of sight in one step, so that no half of it is ever found."""
+    gone = folder.with_name(f"{_STALE}{folder.name}-old")
+    folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

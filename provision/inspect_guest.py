@@ -1,0 +1,81 @@
+"""Runs inside a guest: prints what the guest itself sees, as one JSON document."""
+
+import json
+import os
+import subprocess
+
+
+def read(path):
+    try:
+        with open(path) as f:
+            return f.read().strip()
+    except OSError:
+        return ""
+
+
+def said(*words):
+    try:
+        return subprocess.run(words, capture_output=True, text=True, check=False).stdout
+    except OSError:
+        return ""
+
+
+def pci(device):
+    """The ids and address of the PCI function that bears the NIC: itself, or virtio's parent."""
+    path = os.path.realpath(device)
+    while path != "/" and ("/virtio" in path or not os.path.exists(path + "/vendor")):
+        path = os.path.dirname(path)
+    ids = [read(path + "/" + name).replace("0x", "") for name in ("vendor", "device")]
+    return {"pci_id": ":".join(ids), "pci": os.path.basename(path)} if all(ids) else {}
+
+
+def nic(name, addresses):
+    base = "/sys/class/net/" + name
+    found = {
+        "name": name,
+        "mac": read(base + "/address"),
+        "mtu": int(read(base + "/mtu") or 0),
+        "state": read(base + "/operstate"),
+        "driver": os.path.basename(os.path.realpath(base + "/device/driver")),
+        "addresses": addresses.get(name, []),
+        "queues": len([q for q in os.listdir(base + "/queues") if q.startswith("rx-")]),
+    }
+    found.update(pci(base + "/device"))
+    lines = [line.split(":") for line in said("ethtool", "-k", name).splitlines()[1:]]
+    on = [line[0].strip() for line in lines if len(line) == 2 and line[1].strip().startswith("on")]
+    found["offloads"] = sorted(on)
+    return found
+
+
+def main():
+    links = json.loads(said("ip", "-j", "-4", "addr") or "[]")
+    addresses = {
+        link["ifname"]: ["{local}/{prefixlen}".format(**a) for a in link["addr_info"]]
+        for link in links
+        if link
+    }
+    names = [
+        n for n in os.listdir("/sys/class/net") if os.path.exists(f"/sys/class/net/{n}/device")
+    ]
+    memory = read("/proc/meminfo").split("MemTotal:")[-1].split()[0]
+    print(
+        json.dumps(
+            {
+                "hostname": os.uname().nodename,
+                "kernel": os.uname().release,
+                "cpus": os.cpu_count(),
+                "memory_kib": int(memory),
+                "clocksource": read(
+                    "/sys/devices/system/clocksource/clocksource0/current_clocksource"
+                ),
+                "virt": said("systemd-detect-virt").strip(),
+                "machine_id": read("/etc/machine-id"),
+                "boot_id": read("/proc/sys/kernel/random/boot_id"),
+                "netperf": (said("netperf", "-V").strip().splitlines() or [""])[0],
+                "nics": [nic(name, addresses) for name in sorted(names)],
+            }
+        )
+    )
+
+
+main()

@@ -1,0 +1,139 @@
+"""Ansible's inventory of a testbed, from the journal alone: in a file's form and in a script's."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from provision.access import Access, address
+from provision.errors import UserError
+from provision.host import ssh_options
+from provision.journal import Journal
+from provision.resources import Guest
+from provision.session import access_of
+from provision.spec import Spec
+from provision.state import State, sockets
+from provision.testbed import Link, namespace_of
+
+GENERATOR = "load-generator"
+LINKS = "links"  # the journal's subject under which ``up`` leaves them
+_HOST = r"\[.+\]|[^:\[]+|[^:\[]*:[^\[]*:[^\[]*"  # an IPv6 address needs no brackets without a port
+_TARGET = re.compile(rf"(?:ssh://)?(?:(?P<user>[^@]+)@)?(?P<host>{_HOST})(?::(?P<port>\d+))?")
+
+
+def links_of(journal: Journal) -> list[Link]:
+    """The links as they were built; raises UserError where ``up`` has not come so far."""
+    found = journal.facts().get(LINKS)
+    if not found:
+        raise UserError(f"testbed {journal.testbed!r} is not up", hint="provision up")
+    return [Link(**link) for link in found[LINKS]]
+
+
+def build(state: State, spec: Spec) -> dict[str, Any]:
+    """The inventory as a file has it: groups ``guests`` and ``loadgenerators`` with variables."""
+    journal = Journal(state.root, spec.name)
+    try:
+        links = links_of(journal)
+        facts = journal.facts()
+        guests = {r.name: r for r in journal.wants().values() if isinstance(r, Guest)}
+    finally:
+        journal.close()
+    access = access_of(state, spec)
+    hosts = {
+        link.guest: _guest(access, guests[link.guest], link, facts.get(link.guest, {}))
+        for link in links
+        if link.guest in guests
+    }
+    return {
+        "all": {
+            "vars": {"provision_testbed": spec.name, "provision_hypervisor": spec.hypervisor.type},
+            "children": {
+                "guests": {"hosts": hosts},
+                "loadgenerators": {"hosts": {GENERATOR: _generator(state, spec, links)}},
+            },
+        }
+    }
+
+
+def _guest(access: Access, guest: Guest, link: Link, seen: Mapping[str, Any]) -> dict[str, Any]:
+    nic = guest.nics[0]
+    return {
+        "ansible_host": address(guest),
+        "ansible_user": access.user,
+        "ansible_become": access.user != "root",
+        "ansible_ssh_private_key_file": str(access.key),
+        "ansible_ssh_common_args": shlex.join(access.options()),
+        "ansible_python_interpreter": "/usr/bin/python3",
+        "netperf_address": link.guest_address.split("/")[0],
+        "netperf_control_port": link.control_port,
+        "provision_link": link.number,
+        "provision_uplink": link.uplink,
+        "provision_switch": link.switch,
+        "provision_client_address": link.client_address.split("/")[0],
+        "provision_nic_model": nic.model,
+        "provision_nic_mac": nic.mac,
+        "provision_vcpus": guest.vcpus,
+        "provision_memory_mib": guest.memory_mib,
+        "provision_accel": guest.accel,
+        "provision_started": seen.get("started", ""),
+        "provision_kernel": seen.get("kernel", ""),
+    }
+
+
+def _generator(state: State, spec: Spec, links: list[Link]) -> dict[str, Any]:
+    ports = {"provision_ports": [link.port for link in links]}
+    folder = state.folder(spec.name) / "generator"
+    if spec.load_generator is None:
+        return ports | {
+            "ansible_connection": "local",
+            "ansible_python_interpreter": str(python_inside(state, spec.name)),
+            "provision_folder": str(folder),
+        }
+    found = _TARGET.fullmatch(spec.load_generator.ssh)
+    host = {
+        "ansible_python_interpreter": "/usr/bin/python3",
+        "ansible_ssh_common_args": shlex.join(ssh_options(control=sockets())),
+    }
+    if found:
+        host["ansible_host"] = found["host"].strip("[]")
+    if found and found["user"]:
+        host["ansible_user"] = found["user"]
+    if found and found["port"]:
+        host["ansible_port"] = found["port"]
+    return ports | host
+
+
+def python_inside(state: State, testbed: str) -> Path:
+    """The Python that runs in the emulated load generator's namespace."""
+    return state.folder(testbed) / "python"
+
+
+def write_python(state: State, testbed: str) -> None:
+    """Write that Python: Ansible's local connection knows nothing of namespaces."""
+    path = python_inside(state, testbed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    words = f"ip netns exec {namespace_of(testbed)} /usr/bin/env python3"
+    path.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+    path.chmod(0o755)
+
+
+def script(inventory: Mapping[str, Any]) -> dict[str, Any]:
+    """The inventory as inventory scripts print it for ``--list``."""
+    common, groups = inventory["all"]["vars"], inventory["all"]["children"]
+    hosts = {name: v for group in groups.values() for name, v in group["hosts"].items()}
+    return {
+        "_meta": {"hostvars": {name: common | v for name, v in hosts.items()}},
+        "all": {"children": list(groups)},
+        **{name: {"hosts": list(group["hosts"])} for name, group in groups.items()},
+    }
+
+
+def host_variables(inventory: Mapping[str, Any], host: str) -> dict[str, Any]:
+    """What inventory scripts print for ``--host``; raises UserError with the hosts there are."""
+    found = script(inventory)["_meta"]["hostvars"]
+    if host not in found:
+        raise UserError(f"no host {host!r}; there are: {', '.join(found)}")
+    return dict(found[host])

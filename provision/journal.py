@@ -1,0 +1,193 @@
+"""What was there before each change, written down before the change: the one road back.
+
+One SQLite file (WAL, synchronous=FULL: a row that was committed survives a power cut). A step is
+``begun`` (its thing may be half made) or ``done``; undoing deletes it. The first ``have`` of each
+thing is what undoing goes back to.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from provision.errors import JournalError, Leased
+from provision.resources import Key, Resource, dump, load
+
+FORMAT = 1
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS testbeds (name TEXT PRIMARY KEY, hypervisor TEXT NOT NULL,
+    uri TEXT NOT NULL, spec TEXT NOT NULL, since REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS steps (number INTEGER PRIMARY KEY, testbed TEXT NOT NULL,
+    kind TEXT NOT NULL, name TEXT NOT NULL, have TEXT NOT NULL, want TEXT NOT NULL,
+    state TEXT NOT NULL, at REAL NOT NULL, UNIQUE (testbed, kind, name));
+CREATE TABLE IF NOT EXISTS facts (testbed TEXT NOT NULL, subject TEXT NOT NULL,
+    facts TEXT NOT NULL, PRIMARY KEY (testbed, subject));
+"""
+
+
+class Journal:
+    """The steps of one testbed. Safe to use from several threads."""
+
+    def __init__(self, folder: Path, testbed: str) -> None:
+        self.testbed = testbed
+        self._path = folder / "journal.sqlite"
+        self._lock = Lock()
+        with self._told():
+            folder.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute("PRAGMA busy_timeout=10000")
+            (found,) = self._db.execute("PRAGMA user_version").fetchone()
+            if found > FORMAT:
+                raise JournalError(
+                    f"{self._path} has format {found}; this provision knows {FORMAT}",
+                    hint="use the newer provision that wrote it",
+                )
+            self._db.executescript(SCHEMA)
+            self._db.execute(f"PRAGMA user_version={FORMAT}")
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as e:
+            raise JournalError(f"{self._path}: {e}", hint="free space or mend the file") from e
+
+    def _write(self, sql: str, *values: object) -> None:
+        with self._lock, self._told():
+            self._db.execute(sql, values)
+
+    def _rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        with self._lock, self._told():
+            return self._db.execute(sql, values).fetchall()
+
+    def open_testbed(self, hypervisor: str, uri: str, spec: Mapping[str, Any]) -> None:
+        """Note what is about to be built; the first moment of it is kept."""
+        self._write(
+            "INSERT INTO testbeds VALUES (?,?,?,?,?) ON CONFLICT (name) DO UPDATE SET "
+            "hypervisor=excluded.hypervisor, uri=excluded.uri, spec=excluded.spec",
+            self.testbed, hypervisor, uri, json.dumps(spec), time.time(),
+        )  # fmt: skip
+
+    def spec(self) -> dict[str, Any] | None:
+        """The spec of the testbed as it was last put up; None where there is no testbed."""
+        rows = self._rows("SELECT spec FROM testbeds WHERE name=?", self.testbed)
+        return json.loads(rows[0][0]) if rows else None
+
+    def close_testbed(self) -> None:
+        """Forget the testbed once nothing of it is left."""
+        self._write("DELETE FROM facts WHERE testbed=?", self.testbed)
+        self._write("DELETE FROM testbeds WHERE name=?", self.testbed)
+
+    def begin(self, k: Key, have: Resource | None, want: Resource | None) -> None:
+        """Before the change: what was there (kept from the first time) and what is wanted."""
+        self._write(
+            "INSERT INTO steps (testbed, kind, name, have, want, state, at) "
+            "VALUES (?,?,?,?,?,'begun',?) ON CONFLICT (testbed, kind, name) "
+            "DO UPDATE SET want=excluded.want, state='begun', at=excluded.at",
+            self.testbed, *k, json.dumps(dump(have)), json.dumps(dump(want)), time.time(),
+        )  # fmt: skip
+
+    def done(self, k: Key) -> None:
+        """After the change was read back and is right."""
+        self._write(
+            "UPDATE steps SET state='done', at=? WHERE testbed=? AND kind=? AND name=?",
+            time.time(), self.testbed, *k,
+        )  # fmt: skip
+
+    def undone(self, k: Key) -> None:
+        """The thing is as it was before us."""
+        self._write("DELETE FROM steps WHERE testbed=? AND kind=? AND name=?", self.testbed, *k)
+
+    def _column(self, column: str, where: str = "") -> dict[Key, Resource | None]:
+        rows = self._rows(
+            f"SELECT kind, name, {column} FROM steps WHERE testbed=? {where} ORDER BY number",
+            self.testbed,
+        )
+        try:
+            return {(kind, name): load(json.loads(text)) for kind, name, text in rows}
+        except (ValueError, KeyError) as e:
+            raise JournalError(f"{self._path}: a step of {self.testbed} is damaged: {e}") from e
+
+    def originals(self) -> dict[Key, Resource | None]:
+        """What each touched thing was before the first touch, in order of touching."""
+        return self._column("have")
+
+    def wants(self) -> dict[Key, Resource]:
+        """What was last asked for each touched thing, in order of touching."""
+        return {k: r for k, r in self._column("want").items() if r is not None}
+
+    def unfinished(self) -> frozenset[Key]:
+        """Things whose last change was begun and never seen to its end."""
+        return frozenset(self._column("want", "AND state='begun'"))
+
+    def history(self) -> list[tuple[float, str, str]]:
+        """The moment (epoch), thing and state of each step, in order of the moment."""
+        rows = self._rows(
+            "SELECT at, kind || '/' || name, state FROM steps WHERE testbed=? ORDER BY at",
+            self.testbed,
+        )
+        return [(at, thing, state) for at, thing, state in rows]
+
+    def remember(self, subject: str, facts: Mapping[str, Any]) -> None:
+        """Keep verified facts of one subject, such as a guest."""
+        self._write(
+            "INSERT INTO facts VALUES (?,?,?) ON CONFLICT (testbed, subject) "
+            "DO UPDATE SET facts=excluded.facts",
+            self.testbed, subject, json.dumps(facts),
+        )  # fmt: skip
+
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """All facts kept, by subject."""
+        rows = self._rows("SELECT subject, facts FROM facts WHERE testbed=?", self.testbed)
+        return {subject: json.loads(text) for subject, text in rows}
+
+    def close(self) -> None:
+        self._db.close()
+
+
+def testbeds(folder: Path) -> list[tuple[str, str, float]]:
+    """Name, hypervisor and moment of making (epoch) of every testbed in the journal."""
+    if not (folder / "journal.sqlite").exists():
+        return []
+    with closing(Journal(folder, "")) as journal:
+        return journal._rows("SELECT name, hypervisor, since FROM testbeds ORDER BY name")
+
+
+@contextmanager
+def lease(folder: Path, testbed: str) -> Iterator[None]:
+    """Hold the testbed for this process alone; ends with the process, however that ends.
+
+    Raises Leased with who holds it and since when.
+    """
+    path = folder / "locks" / f"{testbed}.lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as e:
+        raise JournalError(f"{path}: {e.strerror}", hint="set PROVISION_STATE_DIR") from e
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(fd, 500, 0).decode(errors="replace").strip() or "another provision"
+            raise Leased(
+                f"testbed {testbed!r} is in use by {holder}",
+                hint=f"wait for it to end, or use another name: -n {testbed}2",
+            ) from None
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"process {os.getpid()} on {socket.gethostname()} since {since}".encode(), 0)
+        yield
+    finally:
+        os.close(fd)

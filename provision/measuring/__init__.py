@@ -1,0 +1,1 @@
+"""Measurement, stage by stage: what is run, what came back, the window, the verdict."""

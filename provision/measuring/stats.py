@@ -1,0 +1,94 @@
+"""Means with their 95 % interval over the valid samples of one workload, and fairness: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+from provision.errors import UserError
+from provision.measuring.results import Sample, differences
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean; ``sd`` and ``half`` (half the width of the interval) need two values at least."""
+
+    n: int
+    mean: float
+    sd: float | None
+    half: float | None
+
+    @property
+    def percent(self) -> float | None:
+        """Half the width, in per cent of the mean."""
+        return None if self.half is None or not self.mean else 100 * self.half / abs(self.mean)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One workload's valid samples. ``taken`` counts all, ``redone`` those after a first try."""
+
+    workload: str
+    direction: str
+    taken: int
+    invalid: int
+    redone: int
+    aggregate_mbit: Interval | None
+    guests_mbit: Mapping[str, Interval]
+    host_percent: Interval | None
+    jain: float | None
+
+
+def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+    """Student's t interval of the mean; raises ValueError on no values."""
+    n = len(values)
+    if n == 0:
+        raise ValueError("no values")
+    mean = sum(values) / n
+    if n == 1:
+        return Interval(1, mean, None, None)
+    from scipy.special import stdtrit
+
+    sd = sqrt(sum((v - mean) ** 2 for v in values) / (n - 1))
+    return Interval(n, mean, sd, float(stdtrit(n - 1, (1 + confidence) / 2)) * sd / sqrt(n))
+
+
+def jain(values: Sequence[float]) -> float | None:
+    """Fairness among shares, from 1/n to 1 (Jain, Chiu, Hawe 1984); None where all are zero."""
+    squares = len(values) * sum(v * v for v in values)
+    return sum(values) ** 2 / squares if squares > 0 else None
+
+
+def summarise(samples: Iterable[Sample]) -> list[Summary]:
+    """One summary a workload, in the order they were first taken.
+
+    Raises UserError where what was measured is not the same for all, naming each difference.
+    """
+    taken = list(samples)
+    if found := differences(taken):
+        raise UserError("samples of different things are not averaged: " + "; ".join(found))
+    by_name: dict[str, list[Sample]] = {}
+    for sample in taken:
+        by_name.setdefault(sample.workload, []).append(sample)
+    return [_summary(name, group) for name, group in by_name.items()]
+
+
+def _summary(name: str, taken: Sequence[Sample]) -> Summary:
+    findings = [s.finding for s in taken if s.valid]
+    guests = list(dict.fromkeys(g for f in findings for g in f.guests_mbit))
+    means = {g: interval([f.guests_mbit[g] for f in findings]) for g in guests}
+    host = [sum(f.host_percent) for f in findings if f.host_percent]
+    return Summary(
+        workload=name,
+        direction=taken[0].direction,
+        taken=len(taken),
+        invalid=sum(not s.valid for s in taken),
+        redone=sum(s.attempt > 1 for s in taken),
+        aggregate_mbit=interval([f.aggregate_mbit for f in findings]) if findings else None,
+        guests_mbit=means,
+        host_percent=interval(host) if host else None,
+        jain=jain([m.mean for m in means.values()]) if means else None,
+    )

@@ -1,0 +1,170 @@
+"""Takes the samples: each workload in turn, over and over, every sample judged and kept at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import Event, Thread
+from types import TracebackType
+from typing import Any
+
+from provision.driver import Usage
+from provision.errors import WorkloadError, WorldError
+from provision.measuring.capture import Capture, load
+from provision.measuring.results import Run, Sample, Subject
+from provision.measuring.verdict import Asked, Finding, judge
+from provision.measuring.workload import Options, Pair, Workload, plan
+from provision.playing import Player
+from provision.playing.events import TaskEvent
+
+USAGE_S = 0.25  # between two readings of the hypervisor's counters
+CLOCK_S = 2.0  # the play's own delay is within this; more is a difference of clocks
+OVERHEAD_S = 120.0  # for all of a play but the run itself
+TASK = "Run all streams at once"
+
+Say = Callable[[str, str, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What samples are taken of. ``usage`` reads the hypervisor's counters, None = there are none.
+
+    ``apart`` says that the load generator is a machine of its own; ``say`` takes subject, status
+    and detail of progress.
+    """
+
+    run: Run
+    inventory: Mapping[str, Any]
+    pairs: tuple[Pair, ...]
+    subject: Subject
+    usage: Callable[[], Usage] | None = None
+    apart: bool = True
+    notes: Mapping[str, str] = field(default_factory=dict)
+    say: Say = lambda _subject, _status, _detail: None
+    cancelled: Callable[[], bool] = lambda: False
+
+    @property
+    def options(self) -> Options:
+        s = self.subject
+        return Options(s.duration_s, s.ramp_s, s.message_bytes, s.socket_buffer_bytes)
+
+
+def measure(bench: Bench, workloads: Sequence[Workload], repeat: int, redo: int) -> list[Sample]:
+    """``repeat`` samples of each workload, all workloads once before any comes again.
+
+    An invalid sample is taken again, up to ``redo`` times. Raises what the play raises
+    (WorkloadError, Unreachable, Interrupted); every sample until then is kept in the run.
+    """
+    taken = []
+    for repetition in range(1, repeat + 1):
+        for workload in workloads:
+            subject = f"{workload.name} {repetition}/{repeat}"
+            for attempt in range(1, redo + 2):
+                sample = _take(bench, workload, repetition, attempt, subject)
+                bench.run.append(sample)
+                taken.append(sample)
+                bench.say(subject, "done" if sample.valid else "failed", words(sample.finding))
+                if sample.valid:
+                    break
+    return taken
+
+
+def words(finding: Finding) -> str:
+    """A sample in one line."""
+    off = max(map(abs, finding.disagreement_percent.values()), default=0.0)
+    line = f"{finding.aggregate_mbit:.1f} Mbit/s, skew {finding.skew_ms:.0f} ms"
+    line += f", NICs within {off:.2f} %"
+    return line if finding.valid else f"invalid: {'; '.join(finding.reasons)} ({line})"
+
+
+def _take(bench: Bench, workload: Workload, repetition: int, attempt: int, subject: str) -> Sample:
+    name = f"{workload.name}-{repetition:02}-try-{attempt}"
+    raw = bench.run.path / "raw" / name
+    raw.mkdir(parents=True)
+    bench.say(subject, "start", "" if attempt == 1 else f"again, try {attempt}")
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    with Meter(bench.usage) as meter:
+        ended_s = _play(bench, workload, raw, subject)
+    capture = load(raw / "streams.json")
+    for stream in capture.streams:
+        (raw / f"{stream.guest}.txt").write_text(stream.raw)
+    asked = Asked(workload, bench.options, bench.pairs, bench.apart)
+    shift_s, warnings = _clock(capture, ended_s)
+    usages = [replace(u, at_s=u.at_s + shift_s) for u in meter.usages]
+    finding = judge(capture, asked, usages)
+    finding = replace(finding, warnings=(*finding.warnings, *warnings, *meter.faults))
+    return Sample(
+        workload=workload.name,
+        direction=workload.direction,
+        repetition=repetition,
+        attempt=attempt,
+        at=at,
+        raw=str(raw.relative_to(bench.run.path)),
+        subject=bench.subject,
+        finding=finding,
+        notes={**bench.notes, "generator": f"{capture.host}, Linux {capture.kernel}",
+               "generator_netperf": capture.netperf["version"]},
+    )  # fmt: skip
+
+
+def _play(bench: Bench, workload: Workload, raw: Path, subject: str) -> float:
+    """Have the load generator take the sample; the moment at which it was done (epoch)."""
+    ended = [time.time()]
+
+    def note(event: TaskEvent) -> None:
+        if event.task == TASK:
+            ended.append(time.time())
+            if event.status == "start":
+                bench.say(subject, "phase", f"{bench.options.length_s} s of traffic")
+
+    player = Player(bench.run.path, bench.inventory, note, bench.cancelled)
+    order = plan(workload, bench.pairs, bench.options)
+    extravars = {"streams_plan": order, "streams_output": str((raw / "streams.json").absolute())}
+    try:
+        player.play("run.yml", raw.name, extravars, order["deadline_s"] + OVERHEAD_S)
+    except WorkloadError as e:
+        raise WorkloadError(f"{subject}: {e}", hint="provision reset --level process") from e
+    return ended[-1]
+
+
+def _clock(capture: Capture, ended_s: float) -> tuple[float, list[str]]:
+    """By how much the controller's moments are to be shifted, and a word where that is much."""
+    ahead_s = capture.ended_s - ended_s
+    if abs(ahead_s) <= CLOCK_S:
+        return 0.0, []
+    return ahead_s, [f"the load generator's clock is {ahead_s:+.1f} s off the controller's"]
+
+
+class Meter:
+    """Reads the hypervisor's counters in a thread of its own while a sample is taken."""
+
+    def __init__(self, usage: Callable[[], Usage] | None) -> None:
+        self.usages: list[Usage] = []
+        self.faults: list[str] = []
+        self._usage = usage
+        self._over = Event()
+        self._thread = Thread(target=self._watch, name="usage", daemon=True)
+
+    def __enter__(self) -> Meter:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while self._usage is not None and not self._over.is_set():
+            try:
+                self.usages.append(self._usage())
+            except WorldError as e:
+                self.faults.append(f"the hypervisor's counters could not be read: {e}")
+                return
+            self._over.wait(USAGE_S)

@@ -1,0 +1,160 @@
+"""From runs' folders to a table, a JSON document and a page. Needs no host."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from provision.measuring.results import Run, Sample, differences
+from provision.measuring.stats import Interval, Summary, summarise
+
+FORMAT = 1
+WORDS = ("run", "workload", "valid")  # columns
+
+
+def document(folders: Sequence[Path]) -> dict[str, Any]:
+    """All runs as plain data: what was measured, each workload's summary, every sample."""
+    runs = [(Run(folder), Run(folder).samples()) for folder in folders]
+    return {
+        "format": FORMAT,
+        "runs": [_run(run, samples) for run, samples in runs],
+        "differ_in": differences(s for _, samples in runs for s in samples),
+    }
+
+
+def _run(run: Run, samples: Sequence[Sample]) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "testbed": run.head()["testbed"],
+        "folder": str(run.path),
+        "subject": asdict(samples[0].subject) if samples else None,
+        "workloads": [asdict(s) | _extremes(s, samples) for s in summarise(samples)],
+        "samples": [
+            {k: v for k, v in asdict(s).items() if k != "subject"} | {"valid": s.valid}
+            for s in samples
+        ],
+    }
+
+
+def _extremes(summary: Summary, samples: Sequence[Sample]) -> dict[str, Any]:
+    """The worst of the valid samples, and what the invalid ones and the warnings were about."""
+    mine = [s for s in samples if s.workload == summary.workload]
+    valid = [s.finding for s in mine if s.valid]
+    off = [abs(v) for f in valid for v in f.disagreement_percent.values()]
+    return {
+        "skew_ms": max((f.skew_ms for f in valid), default=None),
+        "disagreement_percent": max(off, default=None),
+        "retransmits": sum(f.retransmits or 0 for f in valid),
+        "reasons": list(dict.fromkeys(r for s in mine for r in s.finding.reasons)),
+        "warnings": list(dict.fromkeys(w for f in valid for w in f.warnings)),
+    }
+
+
+def spread(found: Interval | None) -> str:
+    """A mean with its interval in words."""
+    if found is None:
+        return "none"
+    digits = 1 if found.mean < 1000 else 0
+    half = "" if found.half is None else f" ± {found.half:,.{digits}f}"
+    return f"{found.mean:,.{digits}f}{half}"
+
+
+def rows(folders: Sequence[Path]) -> list[dict[str, str]]:
+    """The summary table's cells, by column; runs of one workload stand side by side."""
+    groups = [(Run(f).id, Run(f).samples()) for f in folders]
+    found = [(id_, s, samples) for id_, samples in groups for s in summarise(samples)]
+    names = list(dict.fromkeys(s.workload for _, s, _ in found))
+    numbers = {id_: n for n, (id_, _) in enumerate(groups, 1)}
+    cells = []
+    for name in names:
+        mine = [entry for entry in found if entry[1].workload == name]
+        first = mine[0][1].aggregate_mbit
+        for id_, summary, samples in mine:
+            row = {"run": str(numbers[id_])} if len(folders) > 1 else {}
+            cells.append(row | _cells(summary, samples))
+            if len(folders) > 1:
+                mean = summary.aggregate_mbit
+                ratio = mean.mean / first.mean if mean and first and first.mean else None
+                cells[-1]["ratio"] = "-" if ratio is None else f"{ratio:.2f}"
+    return cells
+
+
+def _cells(summary: Summary, samples: Sequence[Sample]) -> dict[str, str]:
+    worst = _extremes(summary, samples)
+    guests = [m.mean for m in summary.guests_mbit.values()]
+    valid = summary.taken - summary.invalid
+    redone = f", {summary.redone} redone" if summary.redone else ""
+
+    def shown(value: float | None, form: str) -> str:
+        return "-" if value is None else format(value, form)
+
+    return {
+        "workload": summary.workload,
+        "Mbit/s": spread(summary.aggregate_mbit),
+        "per guest": f"{min(guests):,.0f} to {max(guests):,.0f}" if guests else "-",
+        "Jain": shown(summary.jain, ".3f"),
+        "skew ms": shown(worst["skew_ms"], ".0f"),
+        "NICs %": shown(worst["disagreement_percent"], ".2f"),
+        "CPU %": shown(summary.host_percent.mean if summary.host_percent else None, ".0f"),
+        "valid": f"{valid} of {summary.taken}{redone}",
+    }
+
+
+def remarks(data: dict[str, Any]) -> list[str]:
+    """What a reader must know beside the figures; runs are told by their number in the table."""
+    many = len(data["runs"]) > 1
+    found = [f"run {n} is {run['id']}" for n, run in enumerate(data["runs"], 1) if many]
+    found += [f"the runs differ in {words}" for words in data["differ_in"]]
+    for n, run in enumerate(data["runs"], 1):
+        where = f"run {n}: " if many else ""
+        if not run["samples"]:
+            found.append(f"{where}no sample was taken")
+        for workload in run["workloads"]:
+            name = workload["workload"]
+            found += [f"{where}{name}: invalid: {words}" for words in workload["reasons"]]
+            found += [f"{where}{name}: {words}" for words in workload["warnings"]]
+    return found
+
+
+def terminal(folders: Sequence[Path]) -> None:
+    """The table and the remarks on standard output; wide tables are never cut."""
+    from rich.console import Console
+    from rich.measure import Measurement
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    data, cells = document(folders), rows(folders)
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    for column in cells[0] if cells else ():
+        side: Literal["left", "right"] = "left" if column in WORDS else "right"
+        table.add_column(column, justify=side, no_wrap=True)
+    for row in cells:
+        table.add_row(*row.values())
+    needed = Measurement.get(console, console.options.update(max_width=1000), table).maximum
+    console.width = max(console.width, needed)
+    if cells:
+        console.print(table)
+    for words in remarks(data):
+        console.print(f"- {words}", markup=False, soft_wrap=True)
+
+
+def write(folders: Sequence[Path]) -> Path:
+    """Write page, document and figures into the last run's folder; the page's path.
+
+    Several runs side by side get names of their own there, so that its own report stays.
+    """
+    from provision.reporting import page as report_html
+
+    home = folders[-1]
+    name = "report" if len(folders) == 1 else "compared"
+    data = document(folders)
+    (home / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n")
+    page = home / f"{name}.html"
+    drawings = report_html.figures(folders)
+    for drawing in drawings:
+        drawing.save(home / ("figures" if len(folders) == 1 else "figures-compared"))
+    page.write_text(report_html.page(data, rows(folders), remarks(data), drawings))
+    return page

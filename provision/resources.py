@@ -1,0 +1,194 @@
+"""What a testbed is made of: the same frozen types for the wish and for what is there.
+
+``None`` in place of a resource means that it does not exist. A diff is a comparison of fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from typing import Any, ClassVar, Literal
+
+StartMode = Literal["auto", "restore", "boot"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """One host knob, such as the CPUs left to dom0 or the CPUs an IRQ may use.
+
+    A knob is never absent, only different; ``value`` is in the knob's own canonical form.
+    """
+
+    kind: ClassVar[str] = "tuning"
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """A network namespace that stands for a machine of the emulated lab."""
+
+    kind: ClassVar[str] = "namespace"
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cable:
+    """A veth pair as cross-over cable; ``name`` is the end at the hypervisor (the uplink)."""
+
+    kind: ClassVar[str] = "cable"
+    name: str
+    far: str
+    namespace: str
+    rate_mbit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """The load generator's NIC on one link. It is never absent, only without its address.
+
+    The defaults are what a testbed wants: no IPv6 chatter, and ARP answered only for the NIC's
+    own address (ip-sysctl(5): arp_ignore 1, arp_announce 2).
+    """
+
+    kind: ClassVar[str] = "port"
+    name: str
+    address: str | None = None
+    mtu: int = 1500
+    up: bool = False
+    ipv6: bool = False
+    arp_ignore: int = 1
+    arp_announce: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Uplink:
+    """A physical NIC of the hypervisor host: the state that a testbed changes and puts back.
+
+    ``lro`` is large receive offload, which a kernel turns off, and leaves off, when it bridges.
+    """
+
+    kind: ClassVar[str] = "uplink"
+    name: str
+    mtu: int = 1500
+    up: bool = False
+    ipv6: bool = False
+    lro: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """A bridge or vSwitch; ``uplink`` is its one physical NIC, ``address`` the host's own on it."""
+
+    kind: ClassVar[str] = "switch"
+    name: str
+    flavour: str = "bridge"
+    uplink: str | None = None
+    mtu: int = 1500
+    address: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Vnic:
+    """A virtual NIC: ``model`` is the hypervisor's exact word, ``address`` is with its prefix."""
+
+    switch: str
+    model: str
+    mac: str
+    address: str
+    mtu: int = 1500
+    rate_mbit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """A virtual machine, running or not.
+
+    ``image`` is the digest of the golden image; ``pins`` has one CPU list per vCPU, () = unpinned;
+    ``weight`` 256 is normal; ``cap_percent`` is of one CPU, None = no cap; ``accel`` is what
+    executes the guest's instructions (``kvm``, ``tcg``, …).
+    """
+
+    kind: ClassVar[str] = "guest"
+    name: str
+    vcpus: int
+    memory_mib: int
+    image: str
+    management: Vnic
+    nics: tuple[Vnic, ...]
+    accel: str
+    pins: tuple[str, ...] = ()
+    emulator_pin: str | None = None
+    weight: int = 256
+    cap_percent: int | None = None
+    running: bool = True
+
+
+Resource = Tuning | Namespace | Cable | Port | Uplink | Switch | Guest
+Key = tuple[str, str]
+KINDS: Mapping[str, type[Resource]] = {
+    c.kind: c for c in (Tuning, Namespace, Cable, Port, Uplink, Switch, Guest)
+}
+#: kinds that cannot be absent: to undo is to put back what was there
+STATES = frozenset({Tuning.kind, Port.kind, Uplink.kind})
+
+
+def key(resource: Resource) -> Key:
+    return resource.kind, resource.name
+
+
+def label(k: Key) -> str:
+    """The way a resource is written for people: ``guest/vm1``."""
+    return f"{k[0]}/{k[1]}"
+
+
+def changed(have: Resource | None, want: Resource) -> tuple[str, ...]:
+    """The fields to put right, in order; all of them where nothing is there yet."""
+    return tuple(
+        f.name
+        for f in fields(want)
+        if have is None or getattr(have, f.name) != getattr(want, f.name)
+    )
+
+
+def dump(resource: Resource | None) -> dict[str, Any] | None:
+    """As plain data for JSON; ``load`` gives back an equal resource."""
+    return None if resource is None else {"kind": resource.kind} | asdict(resource)
+
+
+@cache
+def _adapter(kind: str) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(KINDS[kind])
+
+
+def load(data: Mapping[str, Any] | None) -> Resource | None:
+    """Back from plain data; raises KeyError or ValueError (pydantic's) on anything foreign."""
+    if data is None:
+        return None
+    found: Resource = _adapter(data["kind"]).validate_python(
+        {k: v for k, v in data.items() if k != "kind"}
+    )
+    return found
+
+
+def needs(resource: Resource, among: Mapping[Key, Resource]) -> frozenset[Key]:
+    """The resources of ``among`` that must be in place before this one."""
+    match resource:
+        case Cable(namespace=namespace):
+            wanted = {(Namespace.kind, namespace)}
+        case Port(name=name):
+            wanted = {k for k, r in among.items() if isinstance(r, Cable) and r.far == name}
+        case Uplink(name=name):
+            wanted = {(Cable.kind, name)}
+        case Switch(uplink=uplink) if uplink is not None:
+            wanted = {(Uplink.kind, uplink)}
+        case Guest(management=management, nics=nics):
+            # host tuning first: a guest must never run, even for a moment, on CPUs kept from it
+            wanted = {k for k in among if k[0] == Tuning.kind}
+            wanted |= {(Switch.kind, nic.switch) for nic in (management, *nics)}
+        case _:
+            wanted = set()
+    return frozenset(wanted & among.keys())

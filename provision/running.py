@@ -1,0 +1,185 @@
+"""The verb ``run``: netperf ready on all sides, samples each judged and kept, then a report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from provision import inventory
+from provision.errors import Mismatch
+from provision.measuring import workload
+from provision.measuring.results import Run, Sample, Subject
+from provision.measuring.take import Bench, measure
+from provision.playing import Player
+from provision.playing.events import TaskEvent
+from provision.resources import Guest
+from provision.session import Session
+from provision.spec import Spec, describe, restore
+from provision.testbed import Link
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A run that came to its end; ``invalid`` counts repetitions without any valid sample."""
+
+    folder: Path
+    samples: tuple[Sample, ...]
+    invalid: int
+
+
+def asked(spec: Spec, workloads: Sequence[str], options: Mapping[str, int | None]) -> Spec:
+    """The spec with what the command line says of the run; raises UserError for no workload."""
+    names = {"seconds": "duration_s", "ramp": "ramp_s", "repeat": "repeat", "redo": "redo"}
+    told: dict[str, Any] = {names[k]: v for k, v in options.items() if v is not None}
+    if workloads:
+        told["workloads"] = [workload.find(name).name for name in workloads]
+    data = describe(spec)
+    return restore(data | {"run": data["run"] | told})
+
+
+def run(session: Session) -> Done:
+    """Take the samples of the spec's run section.
+
+    Raises Mismatch where a guest does not run as asked, WorkloadError or Unreachable where a play
+    fails; samples taken until then stay in the run's folder.
+    """
+    spec, journal = session.spec, session.journal
+    links, facts = inventory.links_of(journal), journal.facts()
+    guests = _running(session)
+    hosts = inventory.build(session.state, spec)
+    kept = {"spec": describe(spec), "facts": facts, "host": host_facts(session)}
+    folder = Run.create(session.state.runs, spec.name, kept)
+    netperf = _install(session, folder, hosts)
+    bench = Bench(
+        run=folder,
+        inventory=hosts,
+        pairs=tuple(pair(link) for link in links),
+        subject=_subject(session, guests[0], netperf),
+        usage=session.driver.usage,
+        apart=spec.load_generator is not None,
+        notes=_notes(session, guests[0], facts),
+        say=session.progress,
+        cancelled=session.stop.is_set,
+    )
+    chosen = [workload.find(name) for name in spec.run.workloads]
+    try:
+        samples = measure(bench, chosen, spec.run.repeat, spec.run.redo)
+    finally:
+        _report(folder.path)
+    good = {(s.workload, s.repetition) for s in samples if s.valid}
+    every = {(s.workload, s.repetition) for s in samples}
+    return Done(folder.path, tuple(samples), len(every - good))
+
+
+def pair(link: Link) -> workload.Pair:
+    """The link as the load generator sees it; the data port is the one after the control port."""
+    server, client = (a.split("/")[0] for a in (link.guest_address, link.client_address))
+    return workload.Pair(
+        link.guest, server, client, link.control_port, link.control_port + 1, link.port,
+        link.uplink,
+    )  # fmt: skip
+
+
+def _running(session: Session) -> list[Guest]:
+    """The guests; raises Mismatch where one is not there, or not as asked."""
+    guests = [r for r in session.journal.wants().values() if isinstance(r, Guest)]
+    wrong = [g.name for g in guests if session.read((Guest.kind, g.name)) != g]
+    if wrong or not guests:
+        raise Mismatch(
+            f"not as asked: {', '.join(wrong) or 'there are no guests'}", hint="provision up"
+        )
+    return guests
+
+
+def _install(session: Session, folder: Run, hosts: Mapping[str, Any]) -> str:
+    """See that netperf is the same everywhere and serves; its fingerprint on the guests."""
+    session.progress("netperf", "start", "install and serve")
+    told = {""}
+
+    def tell(event: TaskEvent) -> None:
+        task = event.task.partition(" - ")[0]
+        if task not in told and not task.startswith("Validating arguments"):
+            told.add(task)
+            session.progress("netperf", "phase", task)
+
+    player = Player(folder.path, hosts, tell, session.stop.is_set)
+    played = player.play("install.yml", "install", _pushed(session), 1800)
+    session.progress("netperf", "done", "the same on every guest")
+    prints = {str(p) for p in dict(played.stats.get("netperf", {})).values()}
+    return ", ".join(sorted(prints))
+
+
+def _pushed(session: Session) -> dict[str, str]:
+    """The guests' own netperf lies beside their image: the load generator gets the same bytes."""
+    beside = session.image.folder / "bin" if session.image else None
+    return {"netperf_push": str(beside)} if beside and beside.is_dir() else {}
+
+
+def _subject(session: Session, guest: Guest, netperf: str) -> Subject:
+    spec, facts = session.spec, session.driver.facts
+    return Subject(
+        hypervisor=facts.hypervisor,
+        version=facts.version,
+        host=facts.host,
+        accel=facts.accel,
+        nic=guest.nics[0].model,
+        guests=spec.guests.count,
+        vcpus=guest.vcpus,
+        image=guest.image,
+        netperf=netperf,
+        duration_s=spec.run.duration_s,
+        ramp_s=spec.run.ramp_s,
+        message_bytes=spec.run.message_bytes,
+        socket_buffer_bytes=spec.run.socket_buffer_bytes,
+        wire_mbit=spec.lab.rate_mbit,
+    )
+
+
+def _notes(
+    session: Session, guest: Guest, facts: Mapping[str, Mapping[str, Any]]
+) -> dict[str, str]:
+    started = sorted({str(f.get("started")) for f in facts.values() if "started" in f})
+    return {
+        "nic_asked": session.spec.guests.nic.model,
+        "switch": session.spec.switch.type,
+        "started": ", ".join(started),
+        "guest_kernel": str(facts.get(guest.name, {}).get("kernel", "")),
+    }
+
+
+def host_facts(session: Session) -> dict[str, Any]:
+    """What a result records of the hypervisor and its host, as plain data."""
+    facts = session.driver.facts
+    return {
+        "hypervisor": facts.hypervisor,
+        "version": facts.version,
+        "host": facts.host,
+        "cpus": facts.cpus,
+        "memory_mib": facts.memory_mib,
+        "accel": facts.accel,
+        "notes": dict(facts.notes),
+        "knobs": dict(facts.knobs),
+        "uplinks": [asdict(u) for u in facts.uplinks],
+    }
+
+
+def _report(folder: Path) -> None:
+    from provision.reporting import write
+
+    if Run(folder).samples():
+        write([folder])
+
+
+def end_processes(session: Session) -> None:
+    """End what a run left on the guests and the load generator, and start netserver afresh."""
+    _running(session)
+    hosts = inventory.build(session.state, session.spec)
+    plays = session.state.folder(session.spec.name) / "plays"
+    plays.mkdir(exist_ok=True)
+    session.progress("processes", "start", "end ours, serve afresh")
+    player = Player(plays, hosts, cancelled=session.stop.is_set)
+    player.play("reset.yml", f"reset-{time.time_ns()}", {}, 600)
+    session.progress("processes", "done", "netserver afresh on every guest")

@@ -1,0 +1,155 @@
+"""One testbed in hand: its spec, its drivers, its journal, and the way into its guests."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Event as Flag
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from provision.access import Access
+from provision.driver import Driver, Target, find
+from provision.engine import Engine
+from provision.errors import UserError
+from provision.host import Host, hang_up, ssh
+from provision.journal import Journal
+from provision.progress import Progress, quiet
+from provision.resources import Guest, Key, Resource, label
+from provision.state import State, sockets
+from provision.testbed import Testbed, expand, namespace_of
+
+if TYPE_CHECKING:
+    from provision.image import Image
+    from provision.seed import Identity
+    from provision.spec import Spec
+
+
+@dataclass(slots=True)
+class Session:
+    """Open with ``opened``; everything in it is closed when that ends."""
+
+    state: State
+    spec: Spec
+    image: Image | None
+    journal: Journal
+    driver: Driver
+    lab: Driver
+    access: Access
+    load_generator: Host
+    progress: Progress
+    stop: Flag = field(default_factory=Flag)
+
+    def route(self, kind: str) -> Driver:
+        """The driver that keeps resources of this kind: the hypervisor's, else the lab's."""
+        return self.driver if kind in self.driver.facts.kinds else self.lab
+
+    def read(self, key: Key) -> Resource | None:
+        return self.route(key[0]).read(key)
+
+    def engine(self) -> Engine:
+        return Engine(self.route, self.journal, self.progress, self.stop)
+
+    def testbed(self) -> Testbed:
+        """What the spec means here; raises as ``testbed.expand`` does."""
+        return expand(self.spec, self.driver.facts, self.image.digest if self.image else "")
+
+
+def access_of(state: State, spec: Spec) -> Access:
+    """The way into the spec's guests: through the hypervisor's host where it has the only one."""
+    jump = jump_of(spec) if spec.management.bridge is None else ""
+    return Access(state.folder(spec.name) / "keys", spec.guests.user, jump)
+
+
+def jump_of(spec: Spec) -> str:
+    """The hypervisor's host as ssh takes it; "" = this machine."""
+    parts = urlsplit(spec.hypervisor.uri)
+    return f"ssh://{parts.netloc}" if parts.netloc else ""
+
+
+def guests_of(state: State, testbed: str) -> dict[str, Guest]:
+    """The guests that the journal says there are, by name."""
+    journal = Journal(state.root, testbed)
+    try:
+        return {r.name: r for r in journal.wants().values() if isinstance(r, Guest)}
+    finally:
+        journal.close()
+
+
+def load_generator(spec: Spec, namespace: str) -> Host:
+    """The machine that load comes from: over SSH, or a namespace of this one."""
+    if spec.load_generator is not None:
+        return ssh(spec.load_generator.ssh, control=sockets())
+    return Host().inside(namespace)
+
+
+@contextmanager
+def opened(
+    state: State,
+    spec: Spec,
+    *,
+    image: Image | None = None,
+    progress: Progress | None = None,
+    stop: Flag | None = None,
+) -> Iterator[Session]:
+    """A session on the spec's hypervisor; connects, and changes nothing.
+
+    Raises Unreachable where a host does not answer, PreflightError where it is not fit.
+    """
+    progress = progress or Progress(quiet)
+    if (remote := jump_of(spec)) and not spec.uplinks:
+        raise UserError(
+            f"hypervisor.uri: the emulated lab is built on this machine, not on {remote}",
+            hint="name its uplinks and a load_generator: provision init",
+        )
+    access = access_of(state, spec)
+    namespace = namespace_of(spec.name)
+    target = Target(
+        testbed=spec.name,
+        folder=state.folder(spec.name),
+        uri=spec.hypervisor.uri,
+        image=image,
+        identity=lambda guest: identity(access, guest),
+        start=spec.guests.start,
+        accel=spec.hypervisor.accel,
+        say=lambda key, phase: progress(label(key), "phase", phase),
+    )
+    lg_host = load_generator(spec, namespace)
+    driver = find(spec.hypervisor.type)(target)
+    try:
+        lab = driver if "port" in driver.facts.kinds else _lab(spec, lg_host, namespace)
+        journal = Journal(state.root, spec.name)
+        try:
+            yield Session(
+                state, spec, image, journal, driver, lab, access, lg_host, progress,
+                stop or Flag(),
+            )  # fmt: skip
+        finally:
+            journal.close()
+    finally:
+        driver.close()
+
+
+def _lab(spec: Spec, lg_host: Host, namespace: str) -> Driver:
+    from drivers.lab import Lab
+
+    if spec.load_generator is not None:
+        return Lab(lg_host, spec.name, None)
+    return Lab(Host(), spec.name, namespace)
+
+
+def identity(access: Access, guest: Guest) -> Identity:
+    """Who the guest is, keys included; for a driver's put, never for the journal."""
+    from provision.seed import identity as of
+
+    return of(guest, access.public_key(), access.host_key(guest.name), access.user)
+
+
+def forget(session: Session) -> None:
+    """Remove what is left of the testbed on this machine: keys, consoles, its journal rows."""
+    session.access.hang_up(r for r in session.journal.wants().values() if isinstance(r, Guest))
+    hang_up(session.load_generator)
+    session.journal.close_testbed()
+    shutil.rmtree(session.state.folder(session.spec.name), ignore_errors=True)

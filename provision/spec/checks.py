@@ -1,0 +1,114 @@
+"""Faults of several fields together, each naming every field that it depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from provision import testbed, units
+from provision.spec.faults import Fault, did_you_mean, show
+
+if TYPE_CHECKING:
+    from provision.spec import Spec
+
+COUNT, UPLINKS = ("guests", "count"), ("uplinks",)
+GENERATOR, PORTS = ("load_generator",), ("load_generator", "ports")
+NETWORK, MANAGEMENT = ("network", "subnet"), ("management", "subnet")
+PREFIX = ("network", "prefix")
+
+
+def faults(spec: Spec) -> Iterator[Fault]:
+    """Every one, in no order."""
+    yield from _uplinks(spec)
+    yield from _load_generator(spec)
+    yield from _links(spec)
+    yield from _management(spec)
+    yield from _cpu(spec)
+
+
+def workloads(asked: Sequence[str], known: Sequence[str]) -> Iterator[Fault]:
+    """What is wrong with a list of workloads; the places are within the list."""
+    if not asked:
+        yield Fault("names no workload", ((),))
+    for i, name in enumerate(asked):
+        if name not in known:
+            near = did_you_mean(name, known)
+            yield Fault(f"no workload {show(name)}; known: {', '.join(known)}{near}", ((i,),))
+        elif name in asked[:i]:
+            yield Fault(f"{name} is in the list already", ((i,),))
+
+
+def _uplinks(spec: Spec) -> Iterator[Fault]:
+    guests, uplinks = spec.guests, spec.uplinks
+    if not uplinks:
+        return
+    if guests.count > len(uplinks):
+        what = f"{guests.count} guests want an uplink each; there are {len(uplinks)}"
+        yield Fault(what, (COUNT, UPLINKS))
+    for i, uplink in enumerate(uplinks):
+        if uplink in uplinks[:i]:
+            first = f"{guests.name}{uplinks.index(uplink) + 1}"
+            yield Fault(f"{uplink} is already the uplink of {first}", ((*UPLINKS, i),))
+    if spec.lab.rate_mbit is not None:
+        what = "only the emulated lab has a rate; uplinks have that of their cables"
+        yield Fault(what, (("lab", "rate"), UPLINKS))
+
+
+def _load_generator(spec: Spec) -> Iterator[Fault]:
+    generator, uplinks = spec.load_generator, spec.uplinks
+    if generator is None:
+        if uplinks:
+            what = "need a load_generator (ssh, ports) at their far ends"
+            yield Fault(what, (UPLINKS, GENERATOR))
+        return
+    if not uplinks:
+        what = "without uplinks the lab is emulated, and has its own load generator"
+        yield Fault(what, (GENERATOR, UPLINKS))
+        return
+    if len(generator.ports) != len(uplinks):
+        what = f"one port for each uplink: {len(uplinks)}, not {len(generator.ports)}"
+        yield Fault(what, (PORTS, UPLINKS))
+    for i, port in enumerate(generator.ports):
+        if port in generator.ports[:i]:
+            yield Fault(f"{port} is in the list already", ((*PORTS, i),))
+
+
+def _links(spec: Spec) -> Iterator[Fault]:
+    count, net, prefix = spec.guests.count, spec.network.subnet, spec.network.prefix
+    have = 2 ** (prefix - net.prefixlen) - 1 if prefix >= net.prefixlen else 0
+    if count > have:
+        what = f"{net} has /{prefix} subnets for {have} guests, not {count} (the first is left out)"
+        yield Fault(what, (NETWORK, PREFIX, COUNT))
+    if (last := spec.network.port + 2 * count - 1) > 65535:
+        what = f"{count} pairs from port {spec.network.port} on would end at port {last}"
+        yield Fault(what, (("network", "port"), COUNT))
+    if net.overlaps(management := testbed.management_subnet(spec)):
+        what = f"{net} of the links and {management} of the management overlap"
+        yield Fault(what, (MANAGEMENT, NETWORK, ("name",)))
+
+
+def _management(spec: Spec) -> Iterator[Fault]:
+    if spec.management.bridge is not None and spec.management.subnet is None:
+        what = "an existing bridge needs management.subnet: the guests' addresses there"
+        yield Fault(what, (("management", "bridge"), MANAGEMENT))
+        return
+    management = testbed.management_subnet(spec)
+    have = max(management.num_addresses - 1 - testbed.FIRST_GUEST, 0)
+    if spec.guests.count > have:
+        what = f"{management} has addresses for {have} guests, not {spec.guests.count}"
+        yield Fault(what, (MANAGEMENT, COUNT))
+
+
+def _cpu(spec: Spec) -> Iterator[Fault]:
+    guests, cpu, dom0 = spec.guests, spec.guests.cpu, spec.dom0
+    if isinstance(cpu.pin, tuple) and len(cpu.pin) != guests.count:
+        what = f"{guests.count} guests need {guests.count} CPU lists, not {len(cpu.pin)}"
+        yield Fault(what, (("guests", "cpu", "pin"), COUNT))
+    if cpu.cap_percent is not None and cpu.cap_percent > 100 * guests.vcpus:
+        most = f"{guests.vcpus} vCPUs can use" if guests.vcpus > 1 else "1 vCPU can use"
+        what = f"should be at most {100 * guests.vcpus}: all that {most}"
+        yield Fault(what, (("guests", "cpu", "cap_percent"), ("guests", "vcpus")))
+    if dom0.vcpus is not None and dom0.pin and len(units.cpus(dom0.pin)) != dom0.vcpus:
+        have = len(units.cpus(dom0.pin))
+        what = f"counts {have} CPUs, and dom0.vcpus is {dom0.vcpus}; give one of the two"
+        yield Fault(what, (("dom0", "pin"), ("dom0", "vcpus")))

@@ -1,0 +1,256 @@
+"""The sections of a spec: every field's default, kind and description."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import CoreSchema
+
+from provision import driver
+from provision.measuring.workload import WORKLOADS
+from provision.resources import StartMode
+from provision.spec import checks as speccheck
+from provision.spec.faults import did_you_mean, faults_error, show
+from provision.spec.types import (
+    Bridge,
+    Bytes,
+    Count,
+    CpuList,
+    Image,
+    Login,
+    MemoryMib,
+    Model,
+    Mtu,
+    NicAddress,
+    Pin,
+    Prefix,
+    RateMbit,
+    Seconds,
+    SshTarget,
+    Subnet,
+    Uri,
+    Weight,
+)
+
+Workload = Annotated[str, WithJsonSchema({"type": "string", "enum": list(WORKLOADS)})]
+
+
+class Section(BaseModel):
+    """A mapping of the spec; left empty, it has its defaults.
+
+    ``short`` is the field that a bare word in the section's place stands for.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True)
+    short: ClassVar[str] = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_full(cls, value: Any) -> Any:
+        if value is None:
+            return {}
+        return {cls.short: value} if cls.short and isinstance(value, str) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        full = handler.resolve_ref_schema(handler(core))
+        if cls.short:
+            short, inside = full["properties"][cls.short], dict(full)
+            full.clear()
+            full["anyOf"] = [dict(short), inside]
+        return full
+
+
+class Hypervisor(Section):
+    short = "type"
+    type: str = Field(
+        default="kvm", description="The hypervisor's driver; `provision doctor` lists them."
+    )
+    uri: Uri = Field(
+        default="",
+        description="Where the hypervisor is, such as `qemu+ssh://root@host/system`; "
+        "empty is this machine. Commands for its host go over the same SSH.",
+    )
+    accel: Literal["auto", "kvm", "tcg"] = Field(
+        default="auto",
+        description="What executes the guests' instructions; `auto` tries `kvm`, then `tcg`.",
+    )
+
+    @field_validator("type")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        known = driver.known()
+        if value not in known:
+            near = did_you_mean(value, known)
+            raise ValueError(f"no driver {show(value)}; known: {', '.join(known)}{near}")
+        return value
+
+
+class Nic(Section):
+    short = "model"
+    model: Model = Field(
+        default="paravirtual",
+        description="The vNIC's model: `paravirtual`, `emulated`, or one of the hypervisor's own "
+        "(KVM: `virtio`, `e1000`, `e1000e`, `rtl8139`, `vmxnet3`).",
+    )
+    rate_mbit: RateMbit | None = Field(
+        default=None,
+        validation_alias="rate",
+        description="The most that a guest may send, and receive.",
+    )
+
+
+class Cpu(Section):
+    pin: Pin = Field(
+        default=None,
+        description="Host CPUs: one list for every vCPU (`0-3`), one list per guest (`[0, 1]`), or "
+        "`spread`: every vCPU has one CPU, in turn, leaving out dom0's.",
+    )
+    weight: Weight = Field(
+        default=256, description="Share of the CPU when guests compete; 256 is normal."
+    )
+    cap_percent: Count | None = Field(
+        default=None, description="The most CPU that a guest may use; 100 is one whole CPU."
+    )
+    emulator_pin: CpuList | None = Field(
+        default=None,
+        description="Host CPUs of the hypervisor's own threads for a guest (QEMU, vhost).",
+    )
+
+
+class Guests(Section):
+    count: Count = Field(default=1, description="How many guests.")
+    name: Prefix = Field(default="vm", description="What their names begin with: `vm1`, `vm2`, …")
+    vcpus: Count = Field(default=1, description="Virtual CPUs of each guest.")
+    memory_mib: MemoryMib = Field(
+        default=1024, validation_alias="memory", description="Memory of each guest."
+    )
+    image: Image = Field(
+        default="debian12",
+        description="The guests' disk: the name of an image that `provision image build` makes, "
+        "or the path of a qcow2 or raw file with cloud-init in it.",
+    )
+    user: Login = Field(
+        default="root",
+        description="The login user in the guests; `debian` in Debian's cloud images.",
+    )
+    start: StartMode = Field(
+        default="auto",
+        description="`restore` starts guests from one saved, booted image, `boot` boots each; "
+        "`auto` restores where that is sound.",
+    )
+    ready_s: Seconds = Field(
+        default=300,
+        validation_alias="ready",
+        description="How long a guest may take until it answers by SSH.",
+    )
+    nic: Nic = Field(default=Nic(), description="The vNIC that is measured.")
+    cpu: Cpu = Field(default=Cpu(), description="How the hypervisor schedules each guest.")
+
+
+class Switches(Section):
+    short = "type"
+    type: Literal["bridge", "ovs", "vswitch"] = Field(
+        default="bridge",
+        description="What each guest's own switch is: a Linux bridge, Open vSwitch, or the "
+        "hypervisor's own.",
+    )
+    mtu: Mtu = Field(
+        default=1500, description="MTU of each link, from the guest to the load generator."
+    )
+
+
+class Lab(Section):
+    rate_mbit: RateMbit | None = Field(
+        default=None,
+        validation_alias="rate",
+        description="Wire speed of the emulated lab's cables.",
+    )
+
+
+class LoadGenerator(Section):
+    ssh: SshTarget = Field(
+        description="The load generator as SSH is told: `root@10.0.0.9`, `ssh://root@host:2222`."
+    )
+    ports: tuple[NicAddress, ...] = Field(
+        description="Its NICs by name, PCI address or MAC, in the order of the uplinks that they "
+        "are cabled to."
+    )
+
+
+class Network(Section):
+    subnet: Subnet = Field(
+        default=IPv4Network("198.18.0.0/16"),
+        description="Where the links have their subnets; the first one is left out.",
+    )
+    prefix: Annotated[int, Field(strict=True, ge=8, le=30)] = Field(
+        default=24, description="Prefix length of each link's own subnet."
+    )
+    port: Annotated[int, Field(strict=True, ge=1024, le=65535)] = Field(
+        default=12865, description="TCP port of the first pair; each pair has two."
+    )
+
+
+class Management(Section):
+    bridge: Bridge | None = Field(
+        default=None,
+        description="An existing bridge of the host to reach the guests by; empty makes one.",
+    )
+    subnet: Subnet | None = Field(
+        default=None,
+        description="The guests' management subnet; empty is a /24 of 198.19.0.0/16 that the "
+        "testbed's name chooses.",
+    )
+
+
+class Dom0(Section):
+    vcpus: Count | None = Field(default=None, description="How many CPUs dom0 (or the host) keeps.")
+    pin: CpuList | None = Field(default=None, description="Which CPUs dom0 (or the host) keeps.")
+    weight: Weight | None = Field(default=None, description="Its share of the CPU; 256 is normal.")
+    irq_affinity: CpuList | None = Field(
+        default=None, description="The CPUs that may serve the uplinks' interrupts."
+    )
+
+
+class Run(Section):
+    workloads: tuple[Workload, ...] = Field(
+        default=("netperf-send", "netperf-receive"),
+        description="What is run, in this order: " + ", ".join(f"`{w}`" for w in WORKLOADS) + ".",
+    )
+    duration_s: Seconds = Field(
+        default=10, validation_alias="duration", description="The window that is measured."
+    )
+    ramp_s: Seconds = Field(
+        default=1, validation_alias="ramp", description="Traffic before and after the window."
+    )
+    repeat: Count = Field(default=3, description="Valid samples of each workload.")
+    redo: Annotated[int, Field(strict=True, ge=0)] = Field(
+        default=2, description="How often an invalid sample is taken again, for each repetition."
+    )
+    message_bytes: Bytes = Field(
+        default=8192,
+        validation_alias="message",
+        description="What each send call hands to the kernel.",
+    )
+    socket_buffer_bytes: Bytes = Field(
+        default=65536, validation_alias="socket_buffer", description="Socket buffers, at both ends."
+    )
+
+    @field_validator("workloads")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if faults := list(speccheck.workloads(value, tuple(WORKLOADS))):
+            raise faults_error(faults)
+        return value

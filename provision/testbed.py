@@ -1,0 +1,284 @@
+"""From the spec and the host's facts to every name, address and resource: deterministic, pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from hashlib import sha256
+from ipaddress import IPv4Interface, IPv4Network
+from typing import TYPE_CHECKING
+
+from provision.driver import Facts, UplinkFacts
+from provision.errors import PreflightError, SpecError
+from provision.resources import (
+    Cable,
+    Guest,
+    Namespace,
+    Port,
+    Resource,
+    Switch,
+    Tuning,
+    Uplink,
+    Vnic,
+)
+from provision.units import cpu_list, cpus
+
+if TYPE_CHECKING:
+    from provision.spec import Spec
+
+LAB_MANAGEMENT = IPv4Network("198.19.0.0/16")
+FIRST_GUEST = 10  # in the management subnet: .1 is the host's own address
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One guest's own way to the load generator; addresses are with their prefix."""
+
+    number: int
+    guest: str
+    uplink: str
+    switch: str
+    port: str
+    guest_address: str
+    client_address: str
+    control_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Testbed:
+    """What a spec means on one host. ``namespace`` is the emulated load generator, else None."""
+
+    name: str
+    hypervisor: str
+    namespace: str | None
+    links: tuple[Link, ...]
+    resources: tuple[Resource, ...]
+
+    @property
+    def guests(self) -> tuple[Guest, ...]:
+        return tuple(r for r in self.resources if isinstance(r, Guest))
+
+
+def tag(name: str) -> str:
+    """Four characters that stand for the testbed where names must be short (NICs: 15)."""
+    number = int.from_bytes(sha256(name.encode()).digest()[:5])
+    digits = "0123456789abcdefghijklmnopqrstuvwxyz"
+    return "".join(digits[number // 36**n % 36] for n in range(4))
+
+
+def namespace_of(name: str) -> str:
+    """The network namespace that is the testbed's emulated load generator."""
+    return f"pv-{name}-lg"
+
+
+def mac(*what: object) -> str:
+    """An address in QEMU's range, the same for the same words every time."""
+    tail = sha256(repr(what).encode()).digest()[:3]
+    return ":".join(["52", "54", "00", *(f"{b:02x}" for b in tail)])
+
+
+def management_subnet(spec: Spec) -> IPv4Network:
+    """The subnet asked for, or a /24 of 198.19.0.0/16 that the testbed's name chooses."""
+    if spec.management.subnet is not None:
+        return IPv4Network(spec.management.subnet)
+    number = sha256(spec.name.encode()).digest()[0]
+    return list(LAB_MANAGEMENT.subnets(new_prefix=24))[number]
+
+
+def expand(spec: Spec, facts: Facts, image: str) -> Testbed:
+    """All that the spec means on this host; ``image`` is the golden image's digest.
+
+    Raises SpecError with every word that this hypervisor cannot honour, PreflightError with every
+    uplink that is not free. Nothing is touched.
+    """
+    if problems := list(_unfit(spec, facts)):
+        raise SpecError(problems, hint=f"provision doctor --hv {facts.hypervisor}")
+    links = tuple(_links(spec, _uplinks(spec, facts)))
+    namespace = None if spec.uplinks else namespace_of(spec.name)
+    resources = (
+        *_tunings(spec, facts, links),
+        *_lab(spec, namespace, links),
+        *(Uplink(link.uplink, spec.switch.mtu, up=True) for link in links),
+        *_switches(spec, links),
+        *(_guest(spec, facts, image, link) for link in links),
+    )
+    return Testbed(spec.name, facts.hypervisor, namespace, links, resources)
+
+
+def nic_model(word: str, facts: Facts) -> str | None:
+    """The exact model for a word of the vocabulary or of the hypervisor; None = there is none."""
+    exact = facts.words.get(word, word)
+    return exact if exact in facts.nic_models else None
+
+
+def _unfit(spec: Spec, facts: Facts) -> Iterator[str]:
+    hv, guests = facts.hypervisor, spec.guests
+    if nic_model(guests.nic.model, facts) is None:
+        known = [*facts.words, *facts.nic_models]
+        yield (
+            f"guests.nic.model: {hv} has no vNIC model {guests.nic.model!r}"
+            f"{_near(guests.nic.model, known)}; it has: {', '.join(sorted(set(known)))}"
+        )
+    if spec.switch.type not in facts.switch_flavours:
+        have = ", ".join(sorted(facts.switch_flavours))
+        yield f"switch.type: {hv} has no switch of type {spec.switch.type!r}; it has: {have}"
+    for path, reason in facts.cannot.items():
+        if _asked(spec, path):
+            yield f"{path}: not on {hv}: {reason}"
+    lists = {"dom0.pin": spec.dom0.pin, "dom0.irq_affinity": spec.dom0.irq_affinity}
+    lists["guests.cpu.emulator_pin"] = guests.cpu.emulator_pin
+    pins = {cpu for n in range(guests.count) for one in _pins(spec, facts, n) for cpu in cpus(one)}
+    lists["guests.cpu.pin"] = cpu_list(pins) or None
+    for path, value in lists.items():
+        if value and (beyond := [c for c in cpus(value) if c >= facts.cpus]):
+            yield f"{path}: {facts.host} has CPUs 0-{facts.cpus - 1}, not {beyond[0]}"
+    if spec.dom0.vcpus is not None and spec.dom0.vcpus > facts.cpus:
+        yield f"dom0.vcpus: {facts.host} has {facts.cpus} CPUs, not {spec.dom0.vcpus}"
+    if (asked := guests.count * guests.memory_mib) > facts.memory_mib:
+        yield (
+            f"guests.memory: {guests.count} guests want {asked} MiB; "
+            f"{facts.host} has {facts.memory_mib} MiB"
+        )
+
+
+def _asked(spec: Spec, path: str) -> bool:
+    """Whether the spec says anything but the default at a dotted path."""
+    here: object = spec
+    default: object = type(spec)()
+    for part in path.split("."):
+        here, default = getattr(here, part, None), getattr(default, part, None)
+    return here != default
+
+
+def _near(word: str, known: list[str]) -> str:
+    close = get_close_matches(word, known, 1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _uplinks(spec: Spec, facts: Facts) -> list[str]:
+    """The uplinks' own names, from names, PCI addresses or MACs."""
+    if not spec.uplinks:
+        return [f"pv{tag(spec.name)}u{n}" for n in range(1, spec.guests.count + 1)]
+    found: list[UplinkFacts] = []
+    problems: list[str] = []
+    for n, word in enumerate(spec.uplinks[: spec.guests.count]):
+        hits = [u for u in facts.uplinks if word.lower() in (u.name.lower(), u.pci, u.mac)]
+        if not hits:
+            near = _near(word, [u.name for u in facts.uplinks])
+            problems.append(f"uplinks.{n}: {facts.host} has no NIC {word!r}{near}")
+        elif hits[0] in found:
+            problems.append(f"uplinks.{n}: {word!r} is {hits[0].name}, which another guest has")
+        else:
+            found.append(hits[0])
+    if problems:
+        raise SpecError(problems, hint=f"provision doctor --hv {facts.hypervisor}")
+    if busy := [f"uplink {u.name} of {facts.host} is in use: {u.used_by}"
+                for u in found if u.used_by]:  # fmt: skip
+        raise PreflightError("\n".join(busy), hint="name a NIC that nothing uses")
+    return [u.name for u in found]
+
+
+def _links(spec: Spec, uplinks: list[str]) -> Iterator[Link]:
+    subnets = IPv4Network(spec.network.subnet).subnets(new_prefix=spec.network.prefix)
+    next(subnets)  # the first is left out: with it, link 1 would be subnet 0
+    short = tag(spec.name)
+    for n, (uplink, subnet) in enumerate(zip(uplinks, subnets, strict=False), 1):
+        far = spec.load_generator.ports[n - 1] if spec.load_generator else f"pv{short}c{n}"
+        yield Link(
+            number=n,
+            guest=f"{spec.guests.name}{n}",
+            uplink=uplink,
+            switch=f"pv{short}b{n}",
+            port=far,
+            guest_address=f"{subnet[2]}/{subnet.prefixlen}",
+            client_address=f"{subnet[1]}/{subnet.prefixlen}",
+            control_port=spec.network.port + 2 * n - 2,
+        )
+
+
+def _tunings(spec: Spec, facts: Facts, links: tuple[Link, ...]) -> Iterator[Tuning]:
+    dom0 = spec.dom0
+    if (housekeeping := _dom0_cpus(spec)) is not None:
+        yield Tuning("dom0.cpus", housekeeping)
+    if dom0.weight is not None:
+        yield Tuning("dom0.weight", str(dom0.weight))
+    if dom0.irq_affinity is None:
+        return
+    names = {link.uplink for link in links}
+    irqs = [irq for u in facts.uplinks if u.name in names for irq in u.irqs]
+    if not irqs:
+        raise SpecError(["dom0.irq_affinity: the uplinks have no interrupts of their own to move"])
+    yield from (Tuning(f"irq/{irq}", dom0.irq_affinity) for irq in irqs)
+
+
+def _dom0_cpus(spec: Spec) -> str | None:
+    if spec.dom0.pin is not None:
+        return spec.dom0.pin
+    if spec.dom0.vcpus is None:
+        return None
+    return "0" if spec.dom0.vcpus == 1 else f"0-{spec.dom0.vcpus - 1}"
+
+
+def _lab(spec: Spec, namespace: str | None, links: tuple[Link, ...]) -> Iterator[Resource]:
+    if namespace is not None:
+        yield Namespace(namespace)
+        for link in links:
+            yield Cable(link.uplink, link.port, namespace, spec.lab.rate_mbit)
+    for link in links:
+        yield Port(link.port, link.client_address, spec.switch.mtu, up=True)
+
+
+def _switches(spec: Spec, links: tuple[Link, ...]) -> Iterator[Switch]:
+    if spec.management.bridge is None:
+        subnet = management_subnet(spec)
+        yield Switch(f"pv{tag(spec.name)}m", address=f"{subnet[1]}/{subnet.prefixlen}")
+    for link in links:
+        yield Switch(link.switch, spec.switch.type, link.uplink, spec.switch.mtu)
+
+
+def _pins(spec: Spec, facts: Facts, number: int) -> tuple[str, ...]:
+    """One CPU list for each vCPU of the guest with this number, from 0; () = unpinned."""
+    pin = spec.guests.cpu.pin
+    if pin is None:
+        return ()
+    if pin == "spread":
+        kept = set(cpus(_dom0_cpus(spec) or ""))
+        free = [c for c in range(facts.cpus) if c not in kept] or list(range(facts.cpus))
+        first = number * spec.guests.vcpus
+        return tuple(str(free[(first + v) % len(free)]) for v in range(spec.guests.vcpus))
+    mine = pin if isinstance(pin, str) else pin[number]
+    return (mine,) * spec.guests.vcpus
+
+
+def _guest(spec: Spec, facts: Facts, image: str, link: Link) -> Guest:
+    guests, cpu = spec.guests, spec.guests.cpu
+    management = management_subnet(spec)
+    at = IPv4Interface((management[FIRST_GUEST + link.number - 1], management.prefixlen))
+    return Guest(
+        name=link.guest,
+        vcpus=guests.vcpus,
+        memory_mib=guests.memory_mib,
+        image=image,
+        management=Vnic(
+            switch=spec.management.bridge or f"pv{tag(spec.name)}m",
+            model=facts.words["paravirtual"],
+            mac=mac(spec.name, link.guest, "management"),
+            address=str(at),
+        ),
+        nics=(
+            Vnic(
+                switch=link.switch,
+                model=nic_model(guests.nic.model, facts) or guests.nic.model,
+                mac=mac(spec.name, link.guest, "nic", 1),
+                address=link.guest_address,
+                mtu=spec.switch.mtu,
+                rate_mbit=guests.nic.rate_mbit,
+            ),
+        ),
+        accel=facts.accel,
+        pins=_pins(spec, facts, link.number - 1),
+        emulator_pin=cpu.emulator_pin or _dom0_cpus(spec),
+        weight=cpu.weight,
+        cap_percent=cpu.cap_percent,
+    )

@@ -1,0 +1,121 @@
+"""Whether the testbed is what was asked: what was read back against the wish, inside and out."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterable, Mapping
+from importlib import resources as files
+from threading import Event as Flag
+from typing import Any
+
+from provision.driver import Facts
+from provision.errors import HostError, Interrupted, Unreachable, WorldError
+from provision.host import Host
+from provision.resources import Guest, Key, Resource, Vnic, changed, key, label
+
+PAUSE_S = 0.05  # a port that opens on another machine gives no event: it has to be asked for
+
+
+def mismatches(wants: Iterable[Resource], have: Mapping[Key, Resource | None]) -> list[str]:
+    """One line for every field that the hypervisor gives back other than asked."""
+    found: list[str] = []
+    for want in wants:
+        k = key(want)
+        now = have.get(k)
+        if now is None:
+            found.append(f"{label(k)}: does not exist")
+            continue
+        found += [
+            f"{label(k)}.{f}: asked for {getattr(want, f)}, is {getattr(now, f)}"
+            for f in changed(now, want)
+        ]
+    return found
+
+
+def inside(guest: Guest, seen: Mapping[str, Any], facts: Facts) -> list[str]:
+    """One line for everything that the guest itself sees other than asked."""
+    found: list[str] = []
+    by_mac = {nic["mac"]: nic for nic in seen["nics"]}
+    wanted = (guest.management, *guest.nics)
+    for vnic in wanted:
+        nic = by_mac.pop(vnic.mac, None)
+        if nic is None:
+            found.append(f"{guest.name}: no NIC with MAC {vnic.mac} ({vnic.model}) inside")
+        else:
+            found += [f"{guest.name} {nic['name']}: {w}" for w in _nic(vnic, nic, facts)]
+    found += [f"{guest.name}: a NIC too many: {n['name']} {n['mac']}" for n in by_mac.values()]
+    if seen["hostname"] != guest.name:
+        found.append(f"{guest.name}: its hostname is {seen['hostname']!r}")
+    if seen["cpus"] != guest.vcpus:
+        found.append(f"{guest.name}: asked for {guest.vcpus} vCPUs, it sees {seen['cpus']}")
+    if not 0.8 * guest.memory_mib <= seen["memory_kib"] / 1024 <= guest.memory_mib:
+        found.append(
+            f"{guest.name}: asked for {guest.memory_mib} MiB, it sees "
+            f"{seen['memory_kib'] // 1024} MiB"
+        )
+    return found
+
+
+def _nic(vnic: Vnic, nic: Mapping[str, Any], facts: Facts) -> Iterable[str]:
+    model = facts.nic_models[vnic.model]
+    if nic.get("pci_id") not in model.pci_ids:
+        yield f"asked for {vnic.model} ({'|'.join(model.pci_ids)}), PCI id is {nic.get('pci_id')}"
+    if nic["driver"] not in model.drivers:
+        yield f"asked for {vnic.model}, its driver is {nic['driver']!r}"
+    if vnic.address not in nic["addresses"]:
+        yield f"asked for address {vnic.address}, has {', '.join(nic['addresses']) or 'none'}"
+    if nic["mtu"] != vnic.mtu:
+        yield f"asked for MTU {vnic.mtu}, has {nic['mtu']}"
+
+
+def wait_ready(host: Host, address: str, *, timeout_s: float, stop: Flag) -> None:
+    """Return once the guest takes commands over SSH.
+
+    Raises Unreachable after ``timeout_s``, Interrupted when ``stop`` is set meanwhile, and
+    HostError at once when the guest answers but refuses us.
+    """
+    deadline = time.monotonic() + timeout_s
+    last = "no answer"
+    while (left_s := deadline - time.monotonic()) > 0:
+        if stop.is_set():
+            raise Interrupted(f"stopped while waiting for {address}")
+        try:
+            if _direct(host):
+                _banner(address, min(left_s, 5))
+            host.run("true", timeout_s=max(left_s, 1))
+        except (OSError, Unreachable) as e:
+            last = str(e)
+            if "Permission denied" in last or "verification failed" in last:
+                raise HostError(f"{address} answers and refuses us: {last}") from e
+            stop.wait(PAUSE_S)
+        else:
+            return
+    raise Unreachable(f"{address}: no SSH within {timeout_s:g} s ({last})")
+
+
+def _direct(host: Host) -> bool:
+    return not any("ProxyJump" in word for word in host.prefix)
+
+
+def _banner(address: str, timeout_s: float) -> None:
+    """Ask for sshd's first line: far cheaper than a login that fails. Raises OSError."""
+    with socket.create_connection((address, 22), timeout=timeout_s) as found:
+        found.settimeout(max(timeout_s, 1))
+        if not found.recv(4).startswith(b"SSH"):
+            raise OSError("port 22 closed the connection")
+
+
+def inspect(host: Host) -> dict[str, Any]:
+    """What the guest itself sees: kernel, CPUs, memory, clock source, and its NICs.
+
+    Raises WorldError where the guest gives no sensible answer.
+    """
+    script = files.files("provision").joinpath("inspect_guest.py").read_text()
+    said = host.run("python3", "-SE", "-", input=script, timeout_s=120)
+    try:
+        found: dict[str, Any] = json.loads(said)
+    except ValueError as e:
+        raise WorldError(f"{host.name}: what it says of itself is not JSON: {said[:200]!r}") from e
+    return found

@@ -1,0 +1,177 @@
+"""What each driver is held against: a peer has a driver, and ways to act behind its back."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+
+from drivers.fake import Fake
+from provision.driver import Driver, Target
+from provision.host import Host
+from provision.image import Image, find
+from provision.resources import Guest, Resource, Switch, Uplink, Vnic, key
+from provision.seed import Identity, identity
+from provision.state import default
+from tests.root import machines
+
+TESTBED = "contract"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A running peer. ``switches`` has the management switch first, then the data switch."""
+
+    driver: Driver
+    uplink: Uplink
+    switches: tuple[Switch, ...]
+    guest: Guest
+    other_guests: tuple[Guest, ...]
+    stop: Callable[[Guest], None]
+    foreign: Callable[[Resource], AbstractContextManager[Callable[[], bool]]]
+
+
+@dataclass(frozen=True)
+class PeerType:
+    """How a peer is started; ``marks`` are pytest's."""
+
+    name: str
+    start: Callable[[Path], AbstractContextManager[Peer]]
+    marks: tuple[pytest.MarkDecorator, ...] = ()
+
+
+def resources(uplink: str, **guest: object) -> tuple[Uplink, tuple[Switch, ...], Guest]:
+    """An uplink, the two switches and a guest of the least size; ``guest`` overrides its fields."""
+    switches = (Switch("pvcontractm"), Switch("pvcontractb", uplink=uplink))
+    small = Guest(
+        "vm1", vcpus=1, memory_mib=512, image="", accel="none",
+        management=Vnic("pvcontractm", "virtio", "52:54:00:aa:00:01", "198.19.250.10/24"),
+        nics=(Vnic("pvcontractb", "virtio", "52:54:00:aa:00:02", "198.18.250.2/24"),),
+    )  # fmt: skip
+    return Uplink(uplink), switches, replace(small, **guest)  # type: ignore[arg-type]
+
+
+def variants(guest: Guest) -> tuple[Guest, ...]:
+    """The guest with one thing changed, live or by a restart."""
+    nic = guest.nics[0]
+    return (
+        replace(guest, weight=512),
+        replace(guest, cap_percent=50),
+        replace(guest, pins=("0",)),
+        replace(guest, vcpus=2),
+        replace(guest, nics=(replace(nic, model="e1000"),)),
+    )
+
+
+@contextmanager
+def fake(folder: Path) -> Iterator[Peer]:
+    driver = Fake(Target(TESTBED, folder))
+    uplink, switches, guest = resources("eth1")
+
+    def stop(g: Guest) -> None:
+        driver.world[driver.at(key(g))] = replace(g, running=False)
+
+    @contextmanager
+    def foreign(thing: Resource) -> Iterator[Callable[[], bool]]:
+        k = driver.at(key(thing))
+        driver.world[k] = thing
+        driver.marks[k] = "somebody"
+        yield lambda: driver.world[k] == thing and driver.marks[k] == "somebody"
+        del driver.world[k], driver.marks[k]
+
+    yield Peer(driver, uplink, switches, guest, variants(guest), stop, foreign)
+
+
+def who(guest: Guest) -> Identity:
+    """An identity that nobody logs in with."""
+    pem = "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n"
+    return identity(guest, "ssh-ed25519 AAAA", pem)
+
+
+@contextmanager
+def kvm_simulated(folder: Path) -> Iterator[Peer]:
+    """The test driver of libvirt itself, with the bridges and disks of a namespace for a host."""
+    disk = folder / "disk.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(disk), "1M"], check=True)
+    image = Image("d" * 64, folder, disk, None, None, "", {"format": "qcow2"})
+    target = Target(TESTBED, folder, "test:///default", image, who)
+    with machines.machine("pvcontract") as host, cabled(host), kvm(target, host) as peer:
+        yield peer
+
+
+@contextmanager
+def kvm_real(folder: Path) -> Iterator[Peer]:
+    """The system's libvirtd on this machine, with guests that run."""
+    image = find(default().images)
+    if image is None:
+        pytest.skip("needs the guest image: provision image build")
+    # where QEMU's user may pass: pytest's own folders are root's alone
+    with TemporaryDirectory(dir="/var/tmp", prefix="pvcontract-") as own, cabled(Host()):
+        Path(own).chmod(0o755)
+        target = Target(TESTBED, Path(own), "qemu:///system", image, who, start="boot")
+        with kvm(target, Host()) as peer:
+            yield peer
+
+
+@contextmanager
+def cabled(host: Host) -> Iterator[None]:
+    """An uplink on the host: one end of a veth pair."""
+    host.run("ip", "link", "add", "pvcontractu", "type", "veth", "peer", "name", "pvcontractf")
+    try:
+        yield
+    finally:
+        host.run("ip", "link", "del", "pvcontractu", check=False)
+
+
+@contextmanager
+def kvm(target: Target, host: Host) -> Iterator[Peer]:
+    libvirt: Any = pytest.importorskip("libvirt")
+    from drivers.kvm import Kvm
+
+    driver = Kvm(target, host)
+    conn = libvirt.open(target.uri)
+    digest = target.image.digest if target.image is not None else ""
+    uplink, switches, guest = resources("pvcontractu", image=digest, accel=driver.facts.accel)
+
+    def stop(g: Guest) -> None:
+        conn.lookupByName(f"{TESTBED}-{g.name}").destroy()
+
+    @contextmanager
+    def foreign(thing: Resource) -> Iterator[Callable[[], bool]]:
+        if isinstance(thing, Guest):
+            kind = "test" if driver.facts.simulated else "qemu"
+            domain = conn.defineXML(
+                f"<domain type='{kind}'><name>{TESTBED}-{thing.name}</name><memory>65536</memory>"
+                "<os><type>hvm</type></os></domain>"
+            )
+            before = domain.XMLDesc()
+            yield lambda: bool(conn.lookupByName(domain.name()).XMLDesc() == before)
+            domain.undefine()
+        else:
+            host.run("ip", "link", "add", thing.name, "type", "bridge")
+            before = host.run("ip", "-json", "link", "show", thing.name)
+            yield lambda: host.run("ip", "-json", "link", "show", thing.name) == before
+            host.run("ip", "link", "del", thing.name)
+
+    yield Peer(driver, uplink, switches, guest, variants(guest), stop, foreign)
+    conn.close()
+    driver.close()
+
+
+live = (
+    pytest.mark.live,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root and a libvirtd"),
+)
+#: one line a driver and peer
+PEERS = (
+    PeerType("fake", fake),
+    PeerType("kvm-simulated", kvm_simulated, tuple(machines.marks)),
+    PeerType("kvm", kvm_real, live),
+)

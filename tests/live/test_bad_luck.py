@@ -1,0 +1,142 @@
+"""What goes wrong with a real host: in words, with the documented code, and nothing is left."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.live.conftest import URI, Shell
+
+pytestmark = pytest.mark.live
+Check = Callable[[], None]
+UP = ["up", "--vms", "2", "-n", "test"]
+
+
+def until(process: subprocess.Popen[str], words: str) -> None:
+    """Read its progress until a line has the words."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if words in line:
+            return
+    pytest.fail(f"it ended without a word of {words!r}")
+
+
+@pytest.mark.parametrize("moment", ["namespace/", "switch/", "guest/vm1", "inside"])
+def test_killed_then_down(shell: Shell, as_before: Check, moment: str) -> None:
+    process = shell.start(*UP)
+    until(process, moment)
+    process.kill()
+    process.wait()
+    shell("down", "-n", "test")
+    as_before()
+
+
+def test_killed_then_up_goes_on(shell: Shell, as_before: Check) -> None:
+    process = shell.start(*UP)
+    until(process, "guest/vm1")
+    process.kill()
+    process.wait()
+    shell(*UP)
+    status = shell.json("status", "-n", "test")
+    assert {t["state"] for t in status["things"]} == {"as asked"}
+    shell("down", "-n", "test")
+    as_before()
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "term"]
+)
+@pytest.mark.parametrize("moment", ["cable/", "guest/vm1"])
+def test_interrupted_says_how_to_go_on(
+    shell: Shell, as_before: Check, number: int, code: int, moment: str
+) -> None:
+    process = shell.start(*UP)
+    until(process, moment)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == code, said
+    assert "provision down -n test" in said
+    shell("down", "-n", "test")
+    as_before()
+
+
+def test_two_ups_at_once(shell: Shell) -> None:
+    first = shell.start(*UP)
+    until(first, "namespace/")
+    second = shell(*UP, code=5)
+    assert f"process {first.pid}" in second.stderr
+    first.communicate(timeout=300)
+    assert first.returncode == 0
+
+
+def test_a_guest_that_never_answers(shell: Shell, as_before: Check) -> None:
+    """Its disk is empty, so it stops in the firmware; the console says so."""
+    disk = shell.folder / "empty.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(disk), "64M"], check=True)
+    began = time.monotonic()
+    done = shell("up", "--vms", "1", "-n", "test", "--set", f"guests.image={disk}",
+                 "--set", "guests.ready=15s", code=7)  # fmt: skip
+    assert time.monotonic() - began < 60
+    assert "vm1" in done.stderr
+    assert "serial console" in done.stderr
+    assert len(list((shell.folder / "failures").iterdir())) == 1
+    shell("down", "-n", "test")
+    as_before()
+
+
+@pytest.fixture
+def full(shell: Shell) -> Iterator[Path]:
+    """A testbeds folder without room for a disk."""
+    folder = shell.folder / "testbeds"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k,mode=755", "none", str(folder)],
+                   check=True)  # fmt: skip
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk(shell: Shell, as_before: Check, full: Path) -> None:
+    done = shell("up", "--vms", "1", "-n", "test", code=6)
+    assert "no room for the disk of guest vm1" in done.stderr
+    shell("down", "-n", "test")
+    as_before()
+
+
+def test_no_libvirtd(shell: Shell, as_before: Check) -> None:
+    nowhere = "hypervisor.uri=qemu+unix:///system?socket=/nonexistent/libvirt-sock"
+    done = shell(*UP, "--set", nowhere, code=4)
+    assert "next:" in done.stderr
+    as_before()
+
+
+def test_a_foreign_domain_of_the_same_name_is_left_alone(shell: Shell) -> None:
+    xml = "<domain type='qemu'><name>test-vm1</name><memory unit='MiB'>32</memory>"
+    xml += "<os><type>hvm</type></os></domain>"
+    virsh = ["virsh", "-q", "-c", URI]
+    subprocess.run([*virsh, "define", "/dev/stdin"], input=xml, text=True, check=True)
+    try:
+        before = subprocess.run([*virsh, "dumpxml", "test-vm1"], capture_output=True, check=True)
+        done = shell("up", "--vms", "1", "-n", "test", code=6)
+        assert "test-vm1" in done.stderr
+        shell("down", "-n", "test")
+        after = subprocess.run([*virsh, "dumpxml", "test-vm1"], capture_output=True, check=True)
+        assert after.stdout == before.stdout
+    finally:
+        subprocess.run([*virsh, "undefine", "test-vm1"], check=True)
+
+
+def test_a_guest_that_was_shut_down_is_seen_and_mended(shell: Shell) -> None:
+    shell("up", "--vms", "1", "-n", "test")
+    subprocess.run(["virsh", "-q", "-c", URI, "destroy", "test-vm1"], check=True)
+    status = shell.json("status", "-n", "test")
+    states = {t["thing"]: t["state"] for t in status["things"]}
+    assert states["guest/vm1"] == "differs: running"
+    shell("verify", "-n", "test", code=7)
+    shell("run", "-n", "test", code=7)
+    shell("up", "-n", "test")
+    shell("verify", "-n", "test")
+    shell("down", "-n", "test")

@@ -1,0 +1,148 @@
+"""A real host's road: the hypervisor and the load generator over SSH, uplinks that are there.
+
+Both far machines are this one: an sshd on loopback, and one in a namespace at the cables' far end.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from provision.host import Host
+from tests.live.conftest import Shell
+
+pytestmark = pytest.mark.live
+GENERATOR = "pvremote-lg"
+HOST = Host()
+SPEC = """
+name: remote
+hypervisor: {type: kvm, uri: "qemu+ssh://root@hv7/system"}
+guests: {count: 2, nic: e1000}
+uplinks: [pvrup1, pvrup2]
+load_generator: {ssh: root@lg7, ports: [pvrlg1, pvrlg2]}
+"""
+SSHD = """
+HostKey {folder}/host
+AuthorizedKeysFile {folder}/id.pub
+ListenAddress {address}
+PidFile {folder}/{name}.pid
+UsePAM no
+StrictModes no
+"""
+CONFIG = """
+Host *
+  IdentityFile {folder}/id
+  UserKnownHostsFile {folder}/known_hosts
+  StrictHostKeyChecking yes
+Host hv7
+  HostName 127.0.0.1
+  Port {port}
+Host lg7
+  HostName 198.19.240.2
+"""
+PORT = 22022
+
+
+@pytest.fixture
+def far(shell: Shell, as_before: Callable[[], None]) -> Iterator[Shell]:
+    """Two machines behind SSH, known to ``ssh`` as hv7 and lg7, and two cables between them."""
+    if shutil.which("sshd") is None:
+        pytest.skip("sshd is not installed: apt-get install openssh-server")
+    folder = shell.folder / "ssh"
+    folder.mkdir(mode=0o700)
+    with ExitStack() as stack:
+        stack.callback(HOST.run, "ip", "netns", "del", GENERATOR)
+        HOST.run("ip", "netns", "add", GENERATOR)
+        for near, far_end in (("pvrmgmt", "pvrm"), ("pvrup1", "pvrlg1"), ("pvrup2", "pvrlg2")):
+            words = ["ip", "link", "add", near, "type", "veth"]
+            HOST.run(*words, "peer", "name", far_end, "netns", GENERATOR)
+            stack.callback(HOST.run, "ip", "link", "del", near)
+            HOST.run("sysctl", "-qw", f"net.ipv6.conf.{near}.disable_ipv6=1")
+        HOST.run("ip", "addr", "add", "198.19.240.1/30", "dev", "pvrmgmt")
+        HOST.run("ip", "link", "set", "pvrmgmt", "up")
+        inside = HOST.inside(GENERATOR)
+        inside.run("ip", "addr", "add", "198.19.240.2/30", "dev", "pvrm")
+        for nic in ("lo", "pvrm"):
+            inside.run("ip", "link", "set", nic, "up")
+        _keys(folder)
+        Path("/run/sshd").mkdir(exist_ok=True)
+        for name, host, address in (
+            ("hv7", HOST, f"127.0.0.1:{PORT}"), ("lg7", inside, "198.19.240.2:22"),
+        ):  # fmt: skip
+            conf = folder / f"{name}.conf"
+            conf.write_text(SSHD.format(folder=folder, address=address, name=name))
+            sshd = subprocess.Popen(host.argv("/usr/sbin/sshd", "-D", "-f", str(conf)))
+            stack.callback(sshd.wait)
+            stack.callback(sshd.terminate)
+        _wrap(folder, shell)
+        stack.callback(shell, "down", "-n", "remote", code=None)
+        yield shell
+
+
+def _keys(folder: Path) -> None:
+    for name in ("id", "host"):
+        HOST.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name))
+    key = " ".join((folder / "host.pub").read_text().split()[:2])
+    known = [f"[127.0.0.1]:{PORT} {key}", f"198.19.240.2 {key}"]
+    (folder / "known_hosts").write_text("\n".join(known) + "\n")
+    (folder / "config").write_text(CONFIG.format(folder=folder, port=PORT))
+
+
+def _wrap(folder: Path, shell: Shell) -> None:
+    """Have ``ssh`` read this configuration, for us, for libvirt and for Ansible."""
+    (folder / "bin").mkdir()
+    wrapper = folder / "bin" / "ssh"
+    wrapper.write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {folder}/config "$@"\n')
+    wrapper.chmod(0o755)
+    shell.env["PATH"] = f"{folder / 'bin'}:{shell.env['PATH']}"
+
+
+def test_the_main_job_over_ssh(far: Shell, as_before: Callable[[], None]) -> None:
+    spec = far.folder / "remote.yml"
+    spec.write_text(SPEC)
+    before = HOST.inside(GENERATOR).json("ip", "-j", "addr")
+    built = far.json("up", "-f", str(spec))
+    assert {g["started"] for g in built["guests"].values()} <= {"restored", "booted"}
+    assert "nothing to change" in far("up", "-f", str(spec)).stdout
+    result = far.json("run", "netperf-receive", "-n", "remote", "--seconds", "2", "--repeat", "1",
+                      "--redo", "0", code=None)  # fmt: skip
+    (subject,) = {str(r["subject"]["nic"]) for r in result["runs"]}
+    assert subject == "e1000"
+    (sample,) = result["runs"][0]["samples"]
+    # this load generator is no machine of its own, so its CPUs may be the limit, and nothing else
+    assert all("of the load generator was" in reason for reason in sample["finding"]["reasons"])
+    assert set(sample["finding"]["guests_mbit"]) == {"vm1", "vm2"}
+    assert far("ssh", "-n", "remote", "vm2", "--", "hostname").stdout == "vm2\n"
+    far("reset", "-n", "remote", "--level", "revert")
+    far("down", "-n", "remote")
+    after = HOST.inside(GENERATOR).json("ip", "-j", "addr")
+    drop = {"operstate", "flags", "qdisc"}  # of a NIC that was up once: the kernel keeps its qdisc
+    ports = ("pvrlg1", "pvrlg2")
+    then, now = (
+        [{k: v for k, v in link.items() if k not in drop} for link in links]
+        for links in (before, after)
+    )
+    assert [x for x in now if x["ifname"] in ports] == [x for x in then if x["ifname"] in ports]
+
+
+def test_an_uplink_that_carries_an_address_is_refused(far: Shell) -> None:
+    HOST.run("ip", "addr", "add", "198.51.100.1/24", "dev", "pvrup1")
+    spec = far.folder / "remote.yml"
+    spec.write_text(SPEC)
+    done = far("up", "-f", str(spec), code=4)
+    assert "pvrup1" in done.stderr
+    assert "198.51.100.1/24" in done.stderr
+    assert "no testbed" in far("status").stdout
+
+
+def test_a_host_that_does_not_let_us_in(far: Shell) -> None:
+    spec = far.folder / "remote.yml"
+    spec.write_text(SPEC.replace("root@hv7", "nobody@hv7"))
+    done = far("up", "-f", str(spec), code=4)
+    assert "Permission denied" in done.stderr
+    assert "next:" in done.stderr

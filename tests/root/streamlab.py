@@ -1,0 +1,168 @@
+"""A testbed without guests' kernels: a namespace for each guest and one as the load generator.
+
+Each guest has a bridge of its own whose uplink is a cable to the load generator, like the real
+thing, and netperf's traffic is real.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from provision.driver import Usage
+from provision.image_mirror import find
+from provision.measuring.workload import Options, Pair
+from tests.root.machines import machine, sh
+
+RATE_MBIT = 200  # slow enough that no CPU is short, whatever else the machine does
+OPTIONS = Options(duration_s=2, ramp_s=0.5)
+
+
+@dataclass(slots=True)
+class Lab:
+    """``pairs`` guests g1, g2, … and the load generator, all on this kernel's clock."""
+
+    prefix: str
+    folder: Path
+    pairs: tuple[Pair, ...] = ()
+
+    def guest(self, number: int) -> str:
+        return f"{self.prefix}g{number}"
+
+    @property
+    def generator(self) -> str:
+        return f"{self.prefix}lg"
+
+    def inventory(self, **generator: Any) -> dict[str, Any]:
+        """Guests are reached by entering their namespace, the load generator by its Python."""
+        guests = {
+            p.guest: {
+                "ansible_connection": "local",
+                "ansible_python_interpreter": sys.executable,
+                "netperf_shell": f"ip netns exec {self.guest(n)} sh",
+                "netperf_address": p.server,
+                "netperf_control_port": p.control_port,
+                "provision_folder": str(self.folder / p.guest),
+            }
+            for n, p in enumerate(self.pairs, 1)
+        }
+        mine = {
+            "ansible_connection": "local",
+            "ansible_python_interpreter": str(self.folder / "python"),
+            "provision_folder": str(self.folder / "lg"),
+        }
+        groups = {
+            "guests": {"hosts": guests},
+            "loadgenerators": {"hosts": {"lg": mine | generator}},
+        }
+        return {"all": {"children": groups}}
+
+    def usage(self) -> Usage:
+        """What a driver would read of the hypervisor: here, of this machine."""
+        nics = {}
+        for line in Path("/proc/net/dev").read_text().splitlines()[2:]:
+            name, _, figures = line.partition(":")
+            n = [int(word) for word in figures.split()]
+            nics[name.strip()] = (n[0], n[8], n[1], n[9])
+        rows = [
+            line.split() for line in Path("/proc/stat").read_text().splitlines() if "cpu" in line
+        ]
+        busy = tuple(sum(int(r[i]) for i in (1, 2, 3, 6, 7)) / 100 for r in rows[1:])
+        return Usage(time.time(), busy, {p.guest: 0.0 for p in self.pairs}, nics)
+
+    def netservers(self, number: int) -> list[int]:
+        """The processes of a guest's netserver."""
+        return _running(self.guest(number), "netserver")
+
+    def clients(self, what: str = "") -> list[int]:
+        """What runs on the load generator."""
+        return _running(self.generator, what)
+
+    def kill_netservers(self, *numbers: int) -> None:
+        """Those of all guests, or of some."""
+        for number in numbers or range(1, len(self.pairs) + 1):
+            for pid in self.netservers(number):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def _running(namespace: str, what: str) -> list[int]:
+    pids = [int(pid) for pid in sh("ip", "netns", "pids", namespace).split()]
+    return [pid for pid in pids if (words := _cmdline(pid)) and what in words]
+
+
+def _cmdline(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
+
+
+@contextmanager
+def lab(prefix: str, guests: int, folder: Path) -> Iterator[Lab]:
+    """Make it, and leave nothing behind; ``prefix`` has six characters at most."""
+    made = Lab(prefix, folder)
+    with ExitStack() as stack:
+        stack.enter_context(machine(made.generator))
+        sh("ip", "-n", made.generator, "link", "set", "lo", "up")
+        for n in range(1, guests + 1):
+            stack.enter_context(machine(made.guest(n)))
+            made.pairs += (_link(made, n, stack),)
+        python = folder / "python"
+        python.write_text(f'#!/bin/sh\nexec ip netns exec {made.generator} python3 "$@"\n')
+        python.chmod(0o755)
+        try:
+            yield made
+        finally:
+            for name in (made.generator, *(made.guest(n) for n in range(1, guests + 1))):
+                for pid in sh("ip", "netns", "pids", name).split():
+                    os.kill(int(pid), signal.SIGKILL)
+
+
+def _link(made: Lab, n: int, stack: ExitStack) -> Pair:
+    prefix, generator, guest = made.prefix, made.generator, made.guest(n)
+    bridge, uplink, tap, far = f"{prefix}b{n}", f"{prefix}u{n}", f"{prefix}t{n}", f"c{n}"
+    sh("ip", "link", "add", bridge, "type", "bridge")
+    stack.callback(sh, "ip", "link", "del", bridge)
+    for here, there, where in ((uplink, far, generator), (tap, "eth0", guest)):
+        sh("ip", "link", "add", here, "type", "veth", "peer", "name", there, "netns", where)
+        sh("ip", "link", "set", here, "master", bridge, "up")
+    server, client = f"198.18.{n}.2", f"198.18.{n}.1"
+    for namespace, nic, address in ((generator, far, client), (guest, "eth0", server)):
+        sh("ip", "-n", namespace, "addr", "add", f"{address}/24", "dev", nic)
+        sh("ip", "-n", namespace, "link", "set", nic, "up")
+    sh("ip", "link", "set", bridge, "up")
+    shape = f"root tbf rate {RATE_MBIT}mbit burst 64kb latency 50ms".split()
+    sh("tc", "qdisc", "add", "dev", uplink, *shape)
+    sh("tc", "-n", generator, "qdisc", "add", "dev", far, *shape)
+    return Pair(f"vm{n}", server, client, 14000 + 2 * n, 14001 + 2 * n, far, uplink)
+
+
+def netperf(folder: Path) -> Path:
+    """A folder with netperf and netserver: this machine's, or Debian's package unpacked."""
+    if (found := shutil.which("netperf")) and shutil.which("netserver"):
+        return Path(found).parent
+    places = {"Etc::SourceList": "/dev/null", "Etc::SourceParts": f"{folder}/parts",
+              "State::Lists": f"{folder}/lists"}  # fmt: skip
+    options = [word for key, value in places.items() for word in ("-o", f"Dir::{key}={value}")]
+    for name in ("parts", "lists/partial"):
+        (folder / name).mkdir(parents=True)
+    trusted = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]"
+    sources = [s.replace("deb", trusted, 1) for s in find().sources]
+    (folder / "parts" / "all.list").write_text("\n".join(sources) + "\n")
+    for words in (["update"], ["download", "netperf"]):
+        done = subprocess.run(
+            ["apt-get", *options, *words], cwd=folder, capture_output=True, text=True, check=False
+        )
+        assert not done.returncode, done.stderr
+    subprocess.run(["dpkg", "-x", *(str(p) for p in folder.glob("*.deb")), folder], check=True)
+    return folder / "usr" / "bin"

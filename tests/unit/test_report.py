@@ -1,0 +1,145 @@
+"""The report from folders alone: the table, the document, the page and its figures."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from provision.measuring.results import Run
+from provision.measuring.stats import Interval
+from provision.reporting import document, rows, spread, terminal, write
+from tests.unit.streams import SUBJECT, sample
+
+STREAMS = Path(__file__).parent / "netperf" / "streams.json"
+HOSTILE = "<script>alert('x')</script>"
+
+
+def filled(root: Path, name: str, factor: float = 1, **subject: object) -> Run:
+    """A run of three samples, one of them not valid, with raw output for one."""
+    run = Run.create(root, name, {})
+    for one in (
+        sample("netperf-send", 100 * factor, 1),
+        sample("netperf-send", 900 * factor, 2, reasons=(f"vm1: netperf ended: {HOSTILE}",)),
+        sample("netperf-send", 110 * factor, 2, attempt=2),
+    ):
+        run.append(replace(one, subject=replace(SUBJECT, **subject)))  # type: ignore[arg-type]
+    raw = run.path / run.samples()[-1].raw
+    raw.mkdir(parents=True)
+    (raw / "streams.json").write_bytes(STREAMS.read_bytes())
+    return run
+
+
+def test_the_table_says_what_the_samples_say(tmp_path: Path) -> None:
+    run = filled(tmp_path, "demo")
+    assert rows([run.path]) == [
+        {
+            "workload": "netperf-send", "Mbit/s": "105.0 ± 63.5", "per guest": "42 to 63",
+            "Jain": "0.962", "skew ms": "5", "NICs %": "0.30", "CPU %": "60",
+            "valid": "2 of 3, 1 redone",
+        }
+    ]  # fmt: skip
+
+
+def test_the_terminal_cuts_no_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    terminal([filled(tmp_path, "demo").path])
+    head, row, reason = capsys.readouterr().out.splitlines()
+    assert row.split() == [
+        "netperf-send", "105.0", "±", "63.5", "42", "to", "63", "0.962", "5", "0.30", "60",
+        "2", "of", "3,", "1", "redone",
+    ]  # fmt: skip
+    assert head.split()[:2] == ["workload", "Mbit/s"]
+    assert reason == f"- netperf-send: invalid: vm1: netperf ended: {HOSTILE}"
+
+
+def test_the_document_is_plain_data(tmp_path: Path) -> None:
+    run = filled(tmp_path, "demo")
+    data = json.loads(json.dumps(document([run.path])))
+    assert data["format"] == 1
+    (only,) = data["runs"]
+    assert (only["id"], only["testbed"], only["subject"]["nic"]) == (run.id, "demo", "virtio")
+    (workload,) = only["workloads"]
+    assert workload["aggregate_mbit"]["mean"] == 105
+    assert (workload["taken"], workload["invalid"], workload["skew_ms"]) == (3, 1, 5)
+    assert [s["valid"] for s in only["samples"]] == [True, False, True]
+
+
+class Page(HTMLParser):
+    """What a browser would make of it: tags, text, and all that is fetched from elsewhere."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.fetched: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.fetched += [v for k, v in attrs if k in ("src", "href", "xlink:href") and v
+                         and not v.startswith("#")]  # fmt: skip
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_needs_nothing_else_and_believes_nobody(tmp_path: Path) -> None:
+    run = filled(tmp_path, "demo")
+    page = Page(write([run.path]).read_text())
+    assert page.fetched == []
+    assert "script" not in page.tags
+    assert HOSTILE in page.text
+    assert page.tags.count("svg") == 3
+    assert "105.0 ± 63.5" in page.text
+    assert json.loads((run.path / "report.json").read_text())["runs"][0]["id"] == run.id
+
+
+def test_the_figures_are_kept_in_both_forms(tmp_path: Path) -> None:
+    run = filled(tmp_path, "demo", wire_mbit=1000)
+    write([run.path])
+    found = sorted(p.name for p in (run.path / "figures").iterdir())
+    stems = ("cpu", "netperf-send", "throughput")
+    assert found == [f"{stem}.{form}" for stem in stems for form in ("png", "svg")]
+    for path in (run.path / "figures").glob("*.svg"):
+        assert ET.fromstring(path.read_text()).tag == "{http://www.w3.org/2000/svg}svg"
+    texts = (run.path / "figures" / "netperf-send.svg").read_text()
+    assert "common window" in texts
+    assert "vm1" in texts
+
+
+def test_a_report_is_the_same_every_time(tmp_path: Path) -> None:
+    run = filled(tmp_path, "demo")
+    assert write([run.path]).read_text() == write([run.path]).read_text()
+
+
+def test_runs_stand_side_by_side_and_are_not_averaged(tmp_path: Path) -> None:
+    folders = [filled(tmp_path, "one").path, filled(tmp_path, "two", 0.5, nic="e1000").path]
+    cells = rows(folders)
+    assert [(c["run"], c["Mbit/s"], c["ratio"]) for c in cells] == [
+        ("1", "105.0 ± 63.5", "1.00"),
+        ("2", "52.5 ± 31.8", "0.50"),
+    ]
+    page = write(folders)
+    assert page == folders[1] / "compared.html"
+    assert "the runs differ in nic: virtio / e1000" in page.read_text()
+    assert not (folders[1] / "report.html").exists()
+
+
+def test_a_run_without_samples_and_one_without_a_valid_one_are_told(tmp_path: Path) -> None:
+    empty = Run.create(tmp_path, "empty", {})
+    assert "No sample was taken" in write([empty.path]).read_text()
+    empty.append(sample("netperf-send", 5, 1, reasons=("stopped early: signal 15",)))
+    assert rows([empty.path])[0]["Mbit/s"] == "none"
+    assert "stopped early: signal 15" in write([empty.path]).read_text()
+
+
+def test_no_interval_is_shown_of_one_sample() -> None:
+    assert spread(Interval(1, 105.0, None, None)) == "105.0"
+    assert spread(Interval(3, 37105.4, 1.0, 12.3)) == "37,105 ± 12"

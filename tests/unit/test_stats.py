@@ -1,0 +1,116 @@
+"""Means, their intervals, fairness, and what must never be averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from provision.errors import UserError
+from provision.measuring.results import Sample
+from provision.measuring.stats import interval, jain, summarise
+from tests.unit.streams import sample
+
+numbers = st.floats(0.001, 1e6)
+
+
+def test_the_interval_is_students() -> None:
+    """Figures of a table: t for 4 degrees of freedom at 97.5 % is 2.776."""
+    found = interval([10.0, 12.0, 9.0, 11.0, 13.0])
+    assert found.mean == 11
+    assert found.sd == pytest.approx(1.5811, abs=1e-4)
+    assert found.half == pytest.approx(2.776 * 1.5811 / 5**0.5, abs=1e-3)
+    assert found.percent == pytest.approx(100 * 1.9633 / 11, abs=0.01)
+
+
+def test_one_value_has_no_interval_and_none_no_mean() -> None:
+    assert interval([5.0]).half is None
+    assert interval([5.0]).percent is None
+    with pytest.raises(ValueError, match="no values"):
+        interval([])
+
+
+@given(st.lists(numbers, min_size=2, max_size=30), st.floats(0.5, 1000))
+def test_an_interval_moves_and_grows_with_its_values(values: list[float], factor: float) -> None:
+    plain, scaled = interval(values), interval([v * factor for v in values])
+    assert min(values) * (1 - 1e-9) <= plain.mean <= max(values) * (1 + 1e-9)
+    assert plain.half is not None
+    assert scaled.half is not None
+    assert scaled.mean == pytest.approx(plain.mean * factor)
+    assert scaled.half == pytest.approx(plain.half * factor, rel=1e-6, abs=1e-6 * scaled.mean)
+
+
+@given(st.lists(numbers, min_size=2, max_size=10))
+def test_more_of_the_same_makes_the_interval_narrower(values: list[float]) -> None:
+    assume(max(values) > 1.01 * min(values))
+    once, thrice = interval(values).half, interval(values * 3).half
+    assert once is not None
+    assert thrice is not None
+    assert thrice < once
+
+
+@given(st.lists(numbers, min_size=1, max_size=64))
+def test_fairness_is_from_one_nth_to_one(values: list[float]) -> None:
+    found = jain(values)
+    assert found is not None
+    assert 1 / len(values) - 1e-9 <= found <= 1 + 1e-9
+    assert jain([values[0]] * len(values)) == pytest.approx(1)
+
+
+def test_fairness_of_one_that_has_all() -> None:
+    assert jain([10, 0, 0, 0]) == 0.25
+    assert jain([0, 0]) is None
+    assert jain([]) is None
+
+
+def test_only_valid_samples_count_and_the_others_are_counted() -> None:
+    samples = [
+        sample("netperf-send", 100, 1),
+        sample("netperf-receive", 80, 1),
+        sample("netperf-send", 9000, 2, reasons=("vm1: netperf ended",)),
+        sample("netperf-send", 110, 2, attempt=2),
+        sample("netperf-receive", 0, 2, reasons=("stopped early",)),
+    ]
+    send, receive = summarise(samples)
+    assert (send.workload, send.taken, send.invalid, send.redone) == ("netperf-send", 3, 1, 1)
+    assert send.aggregate_mbit is not None
+    assert send.aggregate_mbit.mean == 105
+    assert {g: m.mean for g, m in send.guests_mbit.items()} == {"vm1": 63, "vm2": 42}
+    assert send.jain == pytest.approx(105**2 / (2 * (63**2 + 42**2)))
+    assert send.host_percent is not None
+    assert send.host_percent.mean == 60
+    assert (receive.taken, receive.invalid) == (2, 1)
+
+
+def test_a_workload_without_a_valid_sample_has_no_mean() -> None:
+    (found,) = summarise([sample("netperf-send", 100, 1, reasons=("stopped early",))])
+    assert found.aggregate_mbit is None
+    assert found.guests_mbit == {}
+    assert found.jain is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"nic": "e1000"}, "nic: virtio / e1000"),
+        ({"version": "9.0", "accel": "kvm"}, "version: 8.0 / 9.0; accel: tcg / kvm"),
+        ({"wire_mbit": 1000}, "wire_mbit: None / 1000"),
+    ],
+)
+def test_samples_of_different_things_are_never_averaged(
+    changes: dict[str, object], words: str
+) -> None:
+    one = sample("netperf-send", 100, 1)
+    other = replace(one, subject=replace(one.subject, **changes))  # type: ignore[arg-type]
+    with pytest.raises(UserError) as e:
+        summarise([one, other])
+    assert str(e.value).endswith(words)
+
+
+@given(st.lists(st.sampled_from(["netperf-send", "netperf-receive"]), max_size=12))
+def test_every_sample_is_in_one_summary(names: Sequence[str]) -> None:
+    samples: list[Sample] = [sample(name, 100, n + 1) for n, name in enumerate(names)]
+    assert sum(s.taken for s in summarise(samples)) == len(samples)

@@ -1,0 +1,149 @@
+"""What a spec means on a host: names, addresses, refusals. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Interface
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drivers.fake import Fake
+from provision.driver import Facts, Target, UplinkFacts
+from provision.errors import PreflightError, SpecError
+from provision.resources import Cable, Guest, Namespace, Port, Switch, Tuning, Uplink, key
+from provision.spec import Spec, restore
+from provision.testbed import expand, tag
+
+FACTS = Fake(Target("t", Path("/nonexistent"))).facts
+REAL = {"load_generator": {"ssh": "root@lg", "ports": ["lg1", "lg2"]}, "guests": {"count": 2}}
+
+
+def spec(**fields: Any) -> Spec:
+    return restore(fields)
+
+
+def facts(**fields: Any) -> Facts:
+    return replace(FACTS, **fields)
+
+
+def test_the_lab_is_the_default() -> None:
+    found = expand(spec(name="lab", guests={"count": 2}), FACTS, "img")
+    short = tag("lab")
+    assert found.namespace == "pv-lab-lg"
+    assert [key(r) for r in found.resources] == [
+        ("namespace", "pv-lab-lg"),
+        ("cable", f"pv{short}u1"), ("cable", f"pv{short}u2"),
+        ("port", f"pv{short}c1"), ("port", f"pv{short}c2"),
+        ("uplink", f"pv{short}u1"), ("uplink", f"pv{short}u2"),
+        ("switch", f"pv{short}m"), ("switch", f"pv{short}b1"), ("switch", f"pv{short}b2"),
+        ("guest", "vm1"), ("guest", "vm2"),
+    ]  # fmt: skip
+
+
+def test_links_are_apart_in_everything() -> None:
+    found = expand(spec(guests={"count": 4}), FACTS, "img")
+    for what in ("uplink", "switch", "port", "guest_address", "client_address", "control_port"):
+        assert len({getattr(link, what) for link in found.links}) == 4
+    subnets = {IPv4Interface(link.guest_address).network for link in found.links}
+    assert len(subnets) == 4
+    assert {IPv4Interface(link.client_address).network for link in found.links} == subnets
+    first = found.links[0]
+    assert (first.client_address, first.guest_address) == ("198.18.1.1/24", "198.18.1.2/24")
+
+
+@given(st.from_regex("[a-z][a-z0-9-]{0,20}", fullmatch=True), st.integers(1, 60))
+def test_names_fit_and_never_clash(name: str, count: int) -> None:
+    found = expand(spec(name=name, guests={"count": count}), FACTS, "img")
+    keys = [key(r) for r in found.resources]
+    assert len(set(keys)) == len(keys)
+    nics = [r for r in found.resources if isinstance(r, Cable | Switch | Port | Uplink)]
+    assert all(len(r.name) <= 15 for r in nics)
+    macs = [n.mac for g in found.guests for n in (g.management, *g.nics)]
+    assert len(set(macs)) == len(macs)
+    assert found == expand(spec(name=name, guests={"count": count}), FACTS, "img")
+
+
+def test_uplinks_by_name_pci_address_and_mac() -> None:
+    wanted = REAL | {"uplinks": ["0000:00:03.0", "02:00:00:00:00:05"]}
+    found = expand(spec(**wanted), FACTS, "img")
+    assert [link.uplink for link in found.links] == ["eth3", "eth5"]
+    assert [link.port for link in found.links] == ["lg1", "lg2"]
+    assert found.namespace is None
+    assert not any(isinstance(r, Cable | Namespace) for r in found.resources)
+
+
+def test_one_nic_under_two_names_is_refused() -> None:
+    wanted = REAL | {"uplinks": ["eth3", "0000:00:03.0"]}
+    with pytest.raises(SpecError, match=r"uplinks\.1: '0000:00:03\.0' is eth3, which another"):
+        expand(spec(**wanted), FACTS, "img")
+
+
+def test_an_uplink_in_use_is_refused_with_its_user() -> None:
+    busy = UplinkFacts("eth3", "02:00:00:00:00:03", used_by="has address 10.0.0.5/24")
+    wanted = REAL | {"uplinks": ["eth3", "eth4"]}
+    with pytest.raises(PreflightError, match=r"eth3 of fake is in use: has address 10\.0\.0\.5"):
+        expand(spec(**wanted), facts(uplinks=(busy, *FACTS.uplinks[3:])), "img")
+
+
+def test_all_that_cannot_be_is_told_at_once() -> None:
+    wanted = spec(
+        guests={"count": 2, "nic": {"model": "virtoi"}, "memory_mib": 1 << 20,
+                "cpu": {"pin": "0-9", "emulator_pin": "11"}},
+        switch={"type": "vswitch"}, dom0={"pin": "12", "vcpus": 1, "weight": 512},
+    )  # fmt: skip
+    cannot = {"dom0.weight": "there is no scheduler to weigh in"}
+    with pytest.raises(SpecError) as e:
+        expand(wanted, facts(cannot=cannot), "img")
+    paths = [p.split(":")[0] for p in e.value.problems]
+    assert paths == ["guests.nic.model", "switch.type", "dom0.weight", "dom0.pin",
+                     "guests.cpu.emulator_pin", "guests.cpu.pin", "guests.memory"]  # fmt: skip
+    assert "(did you mean 'virtio'?)" in e.value.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("word", "exact"), [("paravirtual", "virtio"), ("emulated", "e1000"), ("e1000", "e1000")]
+)
+def test_the_vocabulary_and_the_exact_words(word: str, exact: str) -> None:
+    (guest,) = expand(spec(guests={"nic": {"model": word}}), FACTS, "img").guests
+    assert guest.nics[0].model == exact
+    assert guest.management.model == "virtio"
+
+
+def test_spread_leaves_dom0_its_cpus() -> None:
+    wanted = spec(guests={"count": 3, "vcpus": 2, "cpu": {"pin": "spread"}}, dom0={"vcpus": 2})
+    found = expand(wanted, FACTS, "img")
+    assert [g.pins for g in found.guests] == [("2", "3"), ("4", "5"), ("6", "7")]
+    assert all(g.emulator_pin == "0-1" for g in found.guests)
+    assert Tuning("dom0.cpus", "0-1") in found.resources
+
+
+def test_irq_affinity_is_a_knob_for_each_interrupt_of_the_uplinks_used() -> None:
+    nics = (UplinkFacts("eth3", "02:00:00:00:00:03", irqs=(40, 41)),
+            UplinkFacts("eth4", "02:00:00:00:00:04", irqs=(42,)),
+            UplinkFacts("eth5", "02:00:00:00:00:05", irqs=(43,)))  # fmt: skip
+    wanted = REAL | {"uplinks": ["eth3", "eth4"], "dom0": {"irq_affinity": "1"}}
+    found = expand(spec(**wanted), facts(uplinks=nics), "img")
+    knobs = [r for r in found.resources if isinstance(r, Tuning)]
+    assert knobs == [Tuning("irq/40", "1"), Tuning("irq/41", "1"), Tuning("irq/42", "1")]
+
+
+def test_irq_affinity_without_interrupts_is_refused() -> None:
+    with pytest.raises(SpecError, match="no interrupts"):
+        expand(spec(dom0={"irq_affinity": "0"}), FACTS, "img")
+
+
+def test_a_guest_says_all_that_was_asked() -> None:
+    wanted = spec(
+        guests={"vcpus": 2, "memory_mib": 2048, "nic": {"model": "e1000", "rate_mbit": 400},
+                "cpu": {"weight": 512, "cap_percent": 150, "pin": "2-3"}},
+        switch={"mtu": 9000},
+    )  # fmt: skip
+    (guest,) = expand(wanted, FACTS, "img").guests
+    assert isinstance(guest, Guest)
+    assert (guest.vcpus, guest.memory_mib, guest.weight, guest.cap_percent) == (2, 2048, 512, 150)
+    assert guest.pins == ("2-3", "2-3")
+    assert (guest.nics[0].rate_mbit, guest.nics[0].mtu, guest.management.mtu) == (400, 9000, 1500)
