@@ -59,7 +59,12 @@ def payload_mbit(link: Link, window: Window, *, received: bool) -> float | None:
     frames = packets.rate(window.begin_s, window.end_s)
     if octets is None or frames is None:
         return None
-    return (octets - HEADER_BYTES * frames) * 8 / 1e6
+    return _payload_mbit(octets, frames)
+
+
+def _payload_mbit(octets: float, frames: float) -> float:
+    # ARP and neighbour discovery are shorter than the headers taken off: never less than nothing
+    return max(0.0, octets - HEADER_BYTES * frames) * 8 / 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,7 @@ def load(usages: Sequence[Usage], pairs: Sequence[Pair], window: Window, *, sent
         if all(pair.uplink in u.nics for u in usages):
             rows = [u.nics[pair.uplink] for u in usages]
             octets, packets = rate([r[sent] for r in rows]), rate([r[2 + sent] for r in rows])
-            uplinks[pair.guest] = (octets - HEADER_BYTES * packets) * 8 / 1e6
+            uplinks[pair.guest] = _payload_mbit(octets, packets)
     return Load(
         host_percent=tuple(100 * rate(cpu) for cpu in cpus),
         guest_percent={guest: 100 * rate(values) for guest, values in busy.items()},

@@ -66,6 +66,14 @@ def test_large_segments_have_one_header_each() -> None:
     assert payload_mbit(seen, Window(0, 1), received=True) == pytest.approx(8)
 
 
+def test_frames_shorter_than_the_headers_are_no_traffic_and_no_less() -> None:
+    at, frames = [0.0, 1.0], 3.0
+    nic = link(stream("vm1", [1]))
+    octets, packets = Series(at, [0, 42 * frames]), Series(at, [0, frames])
+    seen = type(nic)(octets, packets, octets, packets)
+    assert f"{payload_mbit(seen, Window(0, 1), received=True):.1f}" == "0.0"
+
+
 @given(st.lists(st.floats(0, 1e6), min_size=2, max_size=50), st.floats(0, 1))
 def test_a_counter_never_falls_between_its_readings(steps: list[float], part: float) -> None:
     values = [sum(steps[: n + 1]) for n in range(len(steps))]
