@@ -18,7 +18,7 @@ from threading import Lock
 from time import time
 from urllib.parse import parse_qs, urlsplit
 
-from provision.driver import Change, Facts, NicModel, Target, UplinkFacts, Usage
+from provision.driver import Change, Check, Facts, NicModel, Target, UplinkFacts, Usage
 from provision.errors import DriverError, Foreign, Unsupported
 from provision.resources import (
     KINDS,
@@ -71,7 +71,7 @@ class Fake:
         self.facts = Facts(
             hypervisor="fake", version="1", host="fake", cpus=8, memory_mib=1 << 20, accel="none",
             nic_models=MODELS, words={"paravirtual": "virtio", "emulated": "e1000"},
-            switch_flavours=frozenset({"bridge", "ovs"}), kinds=frozenset(KINDS),
+            switch_flavours=("bridge", "ovs"), kinds=frozenset(KINDS),
             uplinks=tuple(
                 UplinkFacts(f"eth{n}", f"02:00:00:00:00:{n:02x}", f"0000:00:{n:02x}.0")
                 for n in range(1, 9)
@@ -218,6 +218,9 @@ class Fake:
 
     def evidence(self, key: Key) -> Mapping[str, str]:
         return {"started": "imagined"} if self.at(key) in self.world else {}
+
+    def examine(self) -> Iterable[Check]:
+        return ()
 
     def console(self, key: Key) -> str:
         return ""

@@ -15,13 +15,13 @@ import libvirt
 from drivers.kvm_connect import Connection, connect, words
 from drivers.kvm_disks import Disks
 from drivers.kvm_domains import Domains
-from drivers.kvm_facts import WORDS, Machine, cannot, changes, choose_accel, look
+from drivers.kvm_facts import WORDS, Machine, cannot, changes, choose_accel, look, unfit
 from drivers.kvm_golden import Golden
 from drivers.kvm_guests import Guests
 from drivers.linux_net import FLAVOURS, LinuxNet
 from drivers.linux_tuning import CPUS, IRQ, WEIGHT, LinuxTuning
 from drivers.linux_uplinks import count
-from provision.driver import Facts, Target, Usage
+from provision.driver import Check, Facts, Target, Usage
 from provision.errors import DriverError, Unreachable, Unsupported
 from provision.host import Host
 from provision.resources import Guest, Key, Resource, Tuning, label
@@ -86,6 +86,9 @@ class Kvm:
             return self.guests.evidence(name)
         return self.net.evidence(key) if kind in self.net.kinds else {}
 
+    def examine(self) -> Iterable[Check]:
+        return ()
+
     def console(self, key: Key) -> str:
         return self.guests.disks.tail(_guest(key))
 
@@ -126,6 +129,7 @@ class Kvm:
             parallel={Guest.kind: 2 * machine.cpus},
             knobs=self.tuning.knobs(),
             notes=notes,
+            unfit=unfit,
             simulated=machine.simulated,
         )
 

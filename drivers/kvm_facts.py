@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,7 +143,15 @@ def cannot(machine: Machine) -> dict[str, str]:
     """The spec's words that are refused here, with the reason and what would work."""
     found = {
         "guests.cpu.reserve_percent": "Linux's scheduler reserves no CPU time; "
-        "give the guest CPUs of its own: guests.cpu.pin"
+        "give the guest CPUs of its own: guests.cpu.pin",
+        "guests.memory_reserve_mib": "nothing here keeps memory for one guest; leave the host "
+        "enough: without overcommit, all guests' memory fits",
+        "guests.latency": "KVM has no such word; give the guest CPUs of its own: guests.cpu.pin",
+        **{
+            f"hypervisor.{word}": "libvirt's URI says all of it: hypervisor.uri"
+            for word in ("user", "password", "tls", "host", "pool")
+        },
+        "hypervisor.storage": "disks lie in the state folder: PROVISION_STATE_DIR",
     }
     if machine.cgroup is None:
         reason = "no cgroup controller 'cpu' is mounted on the host; use guests.cpu.pin"
@@ -154,6 +162,12 @@ def cannot(machine: Machine) -> dict[str, str]:
             "in the emulated lab, lab.rate_mbit holds the cable to a rate"
         )
     return found
+
+
+def unfit(guest: Guest) -> Iterator[str]:
+    """What Linux cannot have, as the spec says it."""
+    if len(bridge := guest.management.switch) > 15 or " " in bridge:
+        yield f"management.bridge: {bridge!r}: a bridge's name has at most 15 letters, no space"
 
 
 def refuse(want: Guest, machine: Machine) -> None:

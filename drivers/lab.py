@@ -12,7 +12,7 @@ from drivers.lab_cables import Cables
 from drivers.lab_ports import Ports
 from drivers.linux_links import view
 from drivers.linux_uplinks import count, uplinks
-from provision.driver import Change, Facts, UplinkFacts, Usage
+from provision.driver import Change, Check, Facts, UplinkFacts, Usage
 from provision.errors import DriverError, HostError, Unreachable, Unsupported
 from provision.host import Host
 from provision.resources import STATES, Cable, Key, Namespace, Port, Resource, key, label
@@ -87,6 +87,9 @@ class Lab:
     def evidence(self, key: Key) -> Mapping[str, str]:
         return {}
 
+    def examine(self) -> Iterable[Check]:
+        return ()
+
     def console(self, key: Key) -> str:
         return ""
 
@@ -120,6 +123,6 @@ def _facts(host: Host, *, emulated: bool) -> Facts:
     return Facts(
         hypervisor="lab", version=release, host=host.name, cpus=int(cpus), accel="none",
         memory_mib=int(memory.split()[1]) // 1024, nic_models={}, words={},
-        switch_flavours=frozenset(), kinds=frozenset(kinds),
+        switch_flavours=(), kinds=frozenset(kinds),
         change={(Cable.kind, "rate_mbit"): Change.LIVE},
     )  # fmt: skip

@@ -18,7 +18,7 @@ from provision.errors import DriverError, Foreign, Unsupported
 from provision.host import Host
 from provision.resources import Key, Resource, Switch, Uplink, label
 
-FLAVOURS = frozenset({"bridge", "ovs"})
+FLAVOURS = ("bridge", "ovs")
 _FILTERS = "grep -lx 1 /proc/sys/net/bridge/bridge-nf-call-*tables 2>/dev/null || :"
 
 
@@ -57,7 +57,7 @@ class LinuxNet:
                 raise Unsupported(
                     f"{label((want.kind, want.name))}: a Linux host has no switch of type "
                     f"{want.flavour!r}",
-                    hint=f"use one of: {', '.join(sorted(FLAVOURS))}",
+                    hint=f"use one of: {', '.join(FLAVOURS)}",
                 )
             self._put_switch(want)
         else:

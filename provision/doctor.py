@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from provision.driver import Check
 from provision.errors import ProvisionError
 from provision.state import State
 
@@ -27,18 +27,7 @@ TOOLS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at; ``fix`` is what would mend it, ``needed`` whether work stops without."""
-
-    what: str
-    ok: bool
-    detail: str
-    fix: str = ""
-    needed: bool = True
-
-
-def controller(state: State) -> Iterator[Finding]:
+def controller(state: State) -> Iterator[Check]:
     """The controller itself: privileges, tools, room on the disk."""
     root = os.geteuid() == 0
     remote = "sudo provision …, or a remote hypervisor over qemu+ssh://"
@@ -56,40 +45,40 @@ def controller(state: State) -> Iterator[Finding]:
     )
 
 
-def _finding(what: str, ok: bool, detail: str, fix: str) -> Finding:
-    return Finding(what, ok, detail, "" if ok else fix)
+def _finding(what: str, ok: bool, detail: str, fix: str) -> Check:
+    return Check(what, ok, detail, "" if ok else fix)
 
 
-def hypervisor(state: State, spec: Spec) -> Iterator[Finding]:
+def hypervisor(state: State, spec: Spec) -> Iterator[Check]:
     """The hypervisor: whether it answers, and what it is."""
     from provision.session import opened
 
     try:
         with opened(state, spec) as session:
-            facts = session.driver.facts
+            found = [*_facts(session.driver.facts), *session.driver.examine()]
     except ProvisionError as e:
-        yield Finding(spec.hypervisor.type, ok=False, detail=str(e), fix=e.hint)
+        yield Check(spec.hypervisor.type, ok=False, detail=str(e), fix=e.hint)
         return
-    yield from _facts(facts)
+    yield from found
 
 
-def _facts(facts: Facts) -> Iterator[Finding]:
-    yield Finding(facts.hypervisor, ok=True, detail=f"{facts.version} on {facts.host}")
-    yield Finding("capacity", ok=True, detail=f"{facts.cpus} CPUs, {facts.memory_mib} MiB")
-    yield Finding("acceleration", ok=True, detail=facts.accel)
+def _facts(facts: Facts) -> Iterator[Check]:
+    yield Check(facts.hypervisor, ok=True, detail=f"{facts.version} on {facts.host}")
+    yield Check("capacity", ok=True, detail=f"{facts.cpus} CPUs, {facts.memory_mib} MiB")
+    yield Check("acceleration", ok=True, detail=facts.accel)
     for name, detail in facts.notes.items():
-        yield Finding(name, ok=True, detail=detail)
+        yield Check(name, ok=True, detail=detail)
     words = [f"{word}={exact}" for word, exact in facts.words.items()]
-    yield Finding("vNIC models", ok=True, detail=", ".join([*facts.nic_models, *words]))
-    yield Finding("switches", ok=True, detail=", ".join(sorted(facts.switch_flavours)))
+    yield Check("vNIC models", ok=True, detail=", ".join([*facts.nic_models, *words]))
+    yield Check("switches", ok=True, detail=", ".join(facts.switch_flavours))
     for uplink in facts.uplinks:
         state = f"not free: {uplink.used_by}" if uplink.used_by else "free"
         where = f"{uplink.mac} {uplink.pci or ''}".strip()
-        yield Finding(f"NIC {uplink.name}", not uplink.used_by, f"{where}, {state}", needed=False)
+        yield Check(f"NIC {uplink.name}", not uplink.used_by, f"{where}, {state}", needed=False)
     knobs = {k: v for k, v in facts.knobs.items() if not k.startswith("irq/")}
     for knob, value in knobs.items():
-        yield Finding(f"knob {knob}", ok=True, detail=value, needed=False)
+        yield Check(f"knob {knob}", ok=True, detail=value, needed=False)
     if irqs := [k for k in facts.knobs if k not in knobs]:
-        yield Finding("knob irq/N", ok=True, detail=f"{len(irqs)} interrupts", needed=False)
+        yield Check("knob irq/N", ok=True, detail=f"{len(irqs)} interrupts", needed=False)
     for word, reason in facts.cannot.items():
-        yield Finding(word, ok=False, detail=f"refused: {reason}", needed=False)
+        yield Check(word, ok=False, detail=f"refused: {reason}", needed=False)

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 GROUP = "provision.drivers"
 #: built in, so that a bare checkout needs no install
-BUILTIN: Mapping[str, str] = {"fake": "drivers.fake:Fake", "kvm": "drivers.kvm:Kvm"}
+BUILTIN: Mapping[str, str] = {
+    "fake": "drivers.fake:Fake",
+    "kvm": "drivers.kvm:Kvm",
+    "vsphere": "drivers.vsphere:Vsphere",
+}
 
 
 class Change(StrEnum):
@@ -33,7 +37,8 @@ class Change(StrEnum):
 class NicModel:
     """A vNIC model and what proves it inside a Linux guest.
 
-    ``pci_ids`` are ``vendor:device`` in hex, ``drivers`` as ``ethtool -i`` names them.
+    ``pci_ids`` are ``vendor:device`` in hex, ``drivers`` as ``ethtool -i`` names them; () where
+    the guest sees a piece of whatever hardware the host has.
     """
 
     name: str
@@ -59,13 +64,36 @@ class UplinkFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that ``doctor`` looked at; ``fix`` is what would mend it.
+
+    ``needed``: whether work stops without it.
+    """
+
+    what: str
+    ok: bool
+    detail: str
+    fix: str = ""
+    needed: bool = True
+
+
+def fits(_guest: Guest) -> Iterable[str]:
+    """No objection to any guest."""
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What a hypervisor and its host are and can do, known before anything is changed.
 
-    ``words`` maps the vocabulary's words (``paravirtual``) to exact models; ``cannot`` maps a
-    spec's word to the reason it is refused; ``change`` maps (kind, field) to how disturbing a
-    change is, RECREATE where it is silent; ``parallel`` caps concurrent puts of a kind;
-    ``knobs`` are the host's tunings; ``simulated`` guests have no inside that could be checked.
+    ``words`` maps the vocabulary's words (``paravirtual``) to exact models; the first of
+    ``switch_flavours`` is what a spec gets that names none. ``cannot`` maps a spec's word to the
+    reason it is refused, ``unfit`` says what no single word is to blame for, each with the spec's
+    path; ``management`` is why guests need an existing network for it, "" = the driver makes one.
+    ``change`` maps (kind, field) to how disturbing a change is, RECREATE where it is silent;
+    ``parallel`` caps concurrent puts of a kind; ``knobs`` are the host's tunings; ``mac_prefix``
+    is three octets, of which guests' MACs use the lower quarter; ``simulated`` guests have no
+    inside that could be checked.
     """
 
     hypervisor: str
@@ -76,7 +104,7 @@ class Facts:
     accel: str
     nic_models: Mapping[str, NicModel]
     words: Mapping[str, str]
-    switch_flavours: frozenset[str]
+    switch_flavours: tuple[str, ...]
     kinds: frozenset[str]
     uplinks: tuple[UplinkFacts, ...] = ()
     cannot: Mapping[str, str] = field(default_factory=dict)
@@ -84,6 +112,9 @@ class Facts:
     parallel: Mapping[str, int] = field(default_factory=dict)
     knobs: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
+    unfit: Callable[[Guest], Iterable[str]] = fits
+    management: str = ""
+    mac_prefix: str = "52:54:00"
     simulated: bool = False
 
 
@@ -91,8 +122,9 @@ class Facts:
 class Usage:
     """Counters of the hypervisor's host at one moment; all but ``at_s`` only ever grow.
 
-    ``at_s`` is the epoch; ``host_busy_s`` has one figure a CPU; ``guest_busy_s`` is CPU time by
-    guest; ``nics`` is (rx_bytes, tx_bytes, rx_packets, tx_packets) by uplink.
+    ``at_s`` is the epoch; ``host_busy_s`` has one figure a CPU, () where the hypervisor does not
+    count; ``guest_busy_s`` is CPU time by guest; ``nics`` is (rx_bytes, tx_bytes, rx_packets,
+    tx_packets) by uplink.
     """
 
     at_s: float
@@ -102,12 +134,35 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Login:
+    """Who we are to a hypervisor; ``password`` fetches the secret, which is kept nowhere."""
+
+    user: str
+    password: Callable[[], str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How a server proves itself: by a CA, by its own certificate, or not at all.
+
+    ``ca`` None = the system's CAs; ``fingerprint`` is the SHA-256 of the certificate, 64 hex
+    digits, and then no CA is asked.
+    """
+
+    ca: Path | None = None
+    fingerprint: str = ""
+    verify: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """Where a driver works and on whose behalf.
 
-    ``testbed`` is the mark that everything made bears; ``uri`` the hypervisor's address, "" = this
-    machine; ``folder`` is for disks and consoles, on the hypervisor's host; ``say`` takes a phase
-    of a long put. ``image`` and ``identity`` serve puts of guests only.
+    ``testbed`` is the mark that everything made bears, ``tag`` its short form in names; ``uri``
+    the hypervisor's address, "" = this machine; ``host``, ``storage`` and ``pool`` choose among
+    what a manager of several hosts has, "" = the only one. ``folder`` is for disks and consoles,
+    on the hypervisor's host; ``say`` takes a phase of a long put. ``image`` and ``identity`` serve
+    puts of guests only.
     """
 
     testbed: str
@@ -118,6 +173,12 @@ class Target:
     start: StartMode = "auto"
     accel: str = "auto"
     say: Callable[[Key, str], None] = lambda _key, _phase: None
+    tag: str = ""
+    login: Login | None = None
+    tls: Tls = field(default_factory=Tls)
+    host: str = ""
+    storage: str = ""
+    pool: str = ""
 
 
 class Driver(Protocol):
@@ -160,6 +221,9 @@ class Driver(Protocol):
     def evidence(self, key: Key) -> Mapping[str, str]:
         """What a result should record beyond the read-back, such as how the guest was started."""
 
+    def examine(self) -> Iterable[Check]:
+        """What ``doctor`` says beyond the facts, such as privileges; changes nothing."""
+
     def console(self, key: Key) -> str:
         """The last lines of a guest's serial console; "" where there is none."""
 
@@ -168,7 +232,11 @@ class Driver(Protocol):
 
 
 class DriverType(Protocol):
-    """What the registry holds: how a driver is opened, and whether its guests boot an image."""
+    """What the registry holds: how a driver is opened, and what its guests boot.
+
+    ``takes_image``: that is an image of ours or a disk file, else the name of a template that the
+    hypervisor has, or a disk file.
+    """
 
     takes_image: bool
 

@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any, ClassVar, Literal
 
 StartMode = Literal["auto", "restore", "boot"]
+Latency = Literal["normal", "high"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +106,11 @@ class Vnic:
 class Guest:
     """A virtual machine, running or not.
 
-    ``image`` is the digest of the golden image; ``pins`` has one CPU list per vCPU, () = unpinned;
-    ``weight`` 256 is normal; ``cap_percent`` is of one CPU, None = no cap; ``accel`` is what
-    executes the guest's instructions (``kvm``, ``tcg``, …).
+    ``image`` is the digest of the golden image, or the name of the hypervisor's template; ``pins``
+    has one CPU list per vCPU, () = unpinned; ``weight`` 256 is normal; ``cap_percent`` and
+    ``reserve_percent`` are of one CPU, None = no cap and nothing kept; ``latency`` ``high`` asks
+    the hypervisor to schedule for it; ``accel`` is what executes the guest's instructions
+    (``kvm``, ``tcg``, …).
     """
 
     kind: ClassVar[str] = "guest"
@@ -122,6 +125,9 @@ class Guest:
     emulator_pin: str | None = None
     weight: int = 256
     cap_percent: int | None = None
+    reserve_percent: int | None = None
+    memory_reserve_mib: int | None = None
+    latency: Latency = "normal"
     running: bool = True
 
 

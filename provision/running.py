@@ -18,7 +18,7 @@ from provision.playing.events import TaskEvent
 from provision.resources import Guest
 from provision.session import Session
 from provision.spec import Spec, describe, restore
-from provision.testbed import Link
+from provision.testbed import Link, commitment, flavour
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +120,7 @@ def _pushed(session: Session) -> dict[str, str]:
 
 def _subject(session: Session, guest: Guest, netperf: str) -> Subject:
     spec, facts = session.spec, session.driver.facts
+    cpu_ratio, memory_ratio = commitment(spec, facts)
     return Subject(
         hypervisor=facts.hypervisor,
         version=facts.version,
@@ -135,6 +136,8 @@ def _subject(session: Session, guest: Guest, netperf: str) -> Subject:
         message_bytes=spec.run.message_bytes,
         socket_buffer_bytes=spec.run.socket_buffer_bytes,
         wire_mbit=spec.lab.rate_mbit,
+        cpu_ratio=round(cpu_ratio, 3),
+        memory_ratio=round(memory_ratio, 3),
     )
 
 
@@ -144,9 +147,10 @@ def _notes(
     started = sorted({str(f.get("started")) for f in facts.values() if "started" in f})
     return {
         "nic_asked": session.spec.guests.nic.model,
-        "switch": session.spec.switch.type,
+        "switch": flavour(session.spec, session.driver.facts),
         "started": ", ".join(started),
         "guest_kernel": str(facts.get(guest.name, {}).get("kernel", "")),
+        **session.driver.facts.notes,
     }
 
 

@@ -6,12 +6,14 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Event as Flag
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from provision import secrets
 from provision.access import Access
-from provision.driver import Driver, Target, find
+from provision.driver import Driver, Target, Tls, find
 from provision.engine import Engine
 from provision.errors import UserError
 from provision.host import Host, hang_up, ssh
@@ -19,7 +21,7 @@ from provision.journal import Journal
 from provision.progress import Progress, quiet
 from provision.resources import Guest, Key, Resource, label
 from provision.state import State, sockets
-from provision.testbed import Testbed, expand, namespace_of
+from provision.testbed import Testbed, expand, namespace_of, tag
 
 if TYPE_CHECKING:
     from provision.image import Image
@@ -54,7 +56,11 @@ class Session:
 
     def testbed(self) -> Testbed:
         """What the spec means here; raises as ``testbed.expand`` does."""
-        return expand(self.spec, self.driver.facts, self.image.digest if self.image else "")
+        if self.image is not None:
+            image = self.image.digest
+        else:
+            image = "" if self.driver.facts.simulated else self.spec.guests.image
+        return expand(self.spec, self.driver.facts, image)
 
 
 def access_of(state: State, spec: Spec) -> Access:
@@ -66,7 +72,14 @@ def access_of(state: State, spec: Spec) -> Access:
 def jump_of(spec: Spec) -> str:
     """The hypervisor's host as ssh takes it; "" = this machine."""
     parts = urlsplit(spec.hypervisor.uri)
-    return f"ssh://{parts.netloc}" if parts.netloc else ""
+    return f"ssh://{parts.netloc}" if parts.netloc and parts.scheme.endswith("ssh") else ""
+
+
+def tls(spec: Spec) -> Tls:
+    """How the hypervisor's server has to prove itself."""
+    asked = spec.hypervisor.tls
+    ca = Path(asked.ca) if asked.ca else None
+    return Tls(ca, asked.fingerprint or "", asked.verify)
 
 
 def guests_of(state: State, testbed: str) -> dict[str, Guest]:
@@ -99,7 +112,7 @@ def opened(
     Raises Unreachable where a host does not answer, PreflightError where it is not fit.
     """
     progress = progress or Progress(quiet)
-    if (remote := jump_of(spec)) and not spec.uplinks:
+    if not spec.uplinks and (remote := urlsplit(spec.hypervisor.uri).netloc):
         raise UserError(
             f"hypervisor.uri: the emulated lab is built on this machine, not on {remote}",
             hint="name its uplinks and a load_generator: provision init",
@@ -109,7 +122,13 @@ def opened(
     target = Target(
         testbed=spec.name,
         folder=state.folder(spec.name),
-        uri=spec.hypervisor.uri,
+        uri=secrets.uri(spec.hypervisor),
+        tag=tag(spec.name),
+        login=secrets.login(spec.hypervisor),
+        tls=tls(spec),
+        host=spec.hypervisor.host or "",
+        storage=spec.hypervisor.storage or "",
+        pool=spec.hypervisor.pool or "",
         image=image,
         identity=lambda guest: identity(access, guest),
         start=spec.guests.start,

@@ -72,10 +72,13 @@ def namespace_of(name: str) -> str:
     return f"pv-{name}-lg"
 
 
-def mac(*what: object) -> str:
-    """An address in QEMU's range, the same for the same words every time."""
-    tail = sha256(repr(what).encode()).digest()[:3]
-    return ":".join(["52", "54", "00", *(f"{b:02x}" for b in tail)])
+def mac(prefix: str, *what: object) -> str:
+    """An address after three octets, the same for the same words every time.
+
+    Only the prefix's lower quarter is used: the part of VMware's that is set by hand.
+    """
+    first, *rest = sha256(repr(what).encode()).digest()[:3]
+    return ":".join([prefix, *(f"{b:02x}" for b in (first & 0x3F, *rest))])
 
 
 def management_subnet(spec: Spec) -> IPv4Network:
@@ -96,12 +99,16 @@ def expand(spec: Spec, facts: Facts, image: str) -> Testbed:
         raise SpecError(problems, hint=f"provision doctor --hv {facts.hypervisor}")
     links = tuple(_links(spec, _uplinks(spec, facts)))
     namespace = None if spec.uplinks else namespace_of(spec.name)
+    guests = tuple(_guest(spec, facts, image, link) for link in links)
+    if problems := list(dict.fromkeys(w for guest in guests for w in facts.unfit(guest))):
+        raise SpecError(problems, hint=f"provision doctor --hv {facts.hypervisor}")
+    uplinks = links if Uplink.kind in facts.kinds else ()  # some hosts' NICs have no state of ours
     resources = (
         *_tunings(spec, facts, links),
         *_lab(spec, namespace, links),
-        *(Uplink(link.uplink, spec.switch.mtu, up=True) for link in links),
-        *_switches(spec, links),
-        *(_guest(spec, facts, image, link) for link in links),
+        *(Uplink(link.uplink, spec.switch.mtu, up=True) for link in uplinks),
+        *_switches(spec, facts, links),
+        *guests,
     )
     return Testbed(spec.name, facts.hypervisor, namespace, links, resources)
 
@@ -120,8 +127,8 @@ def _unfit(spec: Spec, facts: Facts) -> Iterator[str]:
             f"guests.nic.model: {hv} has no vNIC model {guests.nic.model!r}"
             f"{_near(guests.nic.model, known)}; it has: {', '.join(sorted(set(known)))}"
         )
-    if spec.switch.type not in facts.switch_flavours:
-        have = ", ".join(sorted(facts.switch_flavours))
+    if spec.switch.type is not None and spec.switch.type not in facts.switch_flavours:
+        have = ", ".join(facts.switch_flavours)
         yield f"switch.type: {hv} has no switch of type {spec.switch.type!r}; it has: {have}"
     for path, reason in facts.cannot.items():
         if _asked(spec, path):
@@ -135,11 +142,31 @@ def _unfit(spec: Spec, facts: Facts) -> Iterator[str]:
             yield f"{path}: {facts.host} has CPUs 0-{facts.cpus - 1}, not {beyond[0]}"
     if spec.dom0.vcpus is not None and spec.dom0.vcpus > facts.cpus:
         yield f"dom0.vcpus: {facts.host} has {facts.cpus} CPUs, not {spec.dom0.vcpus}"
-    if (asked := guests.count * guests.memory_mib) > facts.memory_mib:
-        yield (
-            f"guests.memory: {guests.count} guests want {asked} MiB; "
-            f"{facts.host} has {facts.memory_mib} MiB"
-        )
+    if facts.management and spec.management.bridge is None:
+        yield f"management.bridge: {facts.management}"
+    yield from _admitted(spec, facts)
+
+
+def commitment(spec: Spec, facts: Facts) -> tuple[float, float]:
+    """All vCPUs per CPU that dom0 leaves them, and all guests' memory per memory of the host."""
+    guests, kept = spec.guests, len(cpus(_dom0_cpus(spec) or ""))
+    free = max(facts.cpus - kept, 0) or facts.cpus
+    return guests.count * guests.vcpus / free, guests.count * guests.memory_mib / facts.memory_mib
+
+
+def _admitted(spec: Spec, facts: Facts) -> Iterator[str]:
+    """A lab that is emulated shares its CPUs with its own load generator: it is never refused."""
+    cpu, memory = commitment(spec, facts)
+    count, host, let = spec.guests.count, facts.host, "overcommit: true lets them"
+    vcpus, memory_mib = count * spec.guests.vcpus, count * spec.guests.memory_mib
+    if spec.guests.vcpus > facts.cpus:
+        yield f"guests.vcpus: {host} has {facts.cpus} CPUs, not {spec.guests.vcpus}"
+    elif cpu > 1 and spec.uplinks and not spec.overcommit:
+        have = round(vcpus / cpu)
+        yield f"guests.vcpus: {count} guests want {vcpus} CPUs; {host} has {have} for them; {let}"
+    if memory > 1 and not spec.overcommit:
+        have = facts.memory_mib
+        yield f"guests.memory: {count} guests want {memory_mib} MiB; {host} has {have}; {let}"
 
 
 def _asked(spec: Spec, path: str) -> bool:
@@ -229,12 +256,17 @@ def _lab(spec: Spec, namespace: str | None, links: tuple[Link, ...]) -> Iterator
         yield Port(link.port, link.client_address, spec.switch.mtu, up=True)
 
 
-def _switches(spec: Spec, links: tuple[Link, ...]) -> Iterator[Switch]:
+def flavour(spec: Spec, facts: Facts) -> str:
+    """What each guest's switch is: as asked, else what the hypervisor usually has."""
+    return spec.switch.type or facts.switch_flavours[0]
+
+
+def _switches(spec: Spec, facts: Facts, links: tuple[Link, ...]) -> Iterator[Switch]:
     if spec.management.bridge is None:
         subnet = management_subnet(spec)
         yield Switch(f"pv{tag(spec.name)}m", address=f"{subnet[1]}/{subnet.prefixlen}")
     for link in links:
-        yield Switch(link.switch, spec.switch.type, link.uplink, spec.switch.mtu)
+        yield Switch(link.switch, flavour(spec, facts), link.uplink, spec.switch.mtu)
 
 
 def _pins(spec: Spec, facts: Facts, number: int) -> tuple[str, ...]:
@@ -263,14 +295,14 @@ def _guest(spec: Spec, facts: Facts, image: str, link: Link) -> Guest:
         management=Vnic(
             switch=spec.management.bridge or f"pv{tag(spec.name)}m",
             model=facts.words["paravirtual"],
-            mac=mac(spec.name, link.guest, "management"),
+            mac=mac(facts.mac_prefix, spec.name, link.guest, "management"),
             address=str(at),
         ),
         nics=(
             Vnic(
                 switch=link.switch,
                 model=nic_model(guests.nic.model, facts) or guests.nic.model,
-                mac=mac(spec.name, link.guest, "nic", 1),
+                mac=mac(facts.mac_prefix, spec.name, link.guest, "nic", 1),
                 address=link.guest_address,
                 mtu=spec.switch.mtu,
                 rate_mbit=guests.nic.rate_mbit,
@@ -281,4 +313,7 @@ def _guest(spec: Spec, facts: Facts, image: str, link: Link) -> Guest:
         emulator_pin=cpu.emulator_pin or _dom0_cpus(spec),
         weight=cpu.weight,
         cap_percent=cpu.cap_percent,
+        reserve_percent=cpu.reserve_percent,
+        memory_reserve_mib=guests.memory_reserve_mib,
+        latency=guests.latency,
     )

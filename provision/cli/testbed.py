@@ -35,17 +35,16 @@ def image_for(
 ) -> Image | None:
     """The guests' golden image; built where it is ours, is not there and ``build`` says so.
 
-    None where the hypervisor's guests boot none.
+    None where the hypervisor's guests are cloned from a template of its own.
     """
-    from provision.driver import find
-
-    if not find(spec.hypervisor.type).takes_image:
-        return None
     from provision import image
+    from provision.driver import find
 
     state = states.default()
     if "/" in spec.guests.image:
         return image.from_file(Path(spec.guests.image))
+    if not find(spec.hypervisor.type).takes_image:
+        return None
     if spec.guests.image != image.NAME:
         raise UserError(
             f"guests.image: no image {spec.guests.image!r}; there is {image.NAME!r}, or a path",

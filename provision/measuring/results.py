@@ -25,7 +25,8 @@ class Subject:
     """What was measured, and how: samples that differ in any of it are never averaged together.
 
     ``nic`` is the exact model, ``netperf`` its version and hashes on the guests, ``image`` the
-    digest of the guests' golden image; ``wire_mbit`` is the links' speed, None = not known.
+    digest of the guests' golden image; ``wire_mbit`` is the links' speed, None = not known;
+    the ratios are all guests' vCPUs per CPU left to them, and their memory per the host's.
     """
 
     hypervisor: str
@@ -42,6 +43,8 @@ class Subject:
     message_bytes: int
     socket_buffer_bytes: int
     wire_mbit: int | None = None
+    cpu_ratio: float | None = None
+    memory_ratio: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,16 +13,16 @@ from pydantic import Field, model_validator
 
 from provision.spec import checks as speccheck
 from provision.spec.faults import faults_error
+from provision.spec.hypervisor import Hypervisor
+from provision.spec.section import Section
 from provision.spec.sections import (
     Dom0,
     Guests,
-    Hypervisor,
     Lab,
     LoadGenerator,
     Management,
     Network,
     Run,
-    Section,
     Switches,
 )
 from provision.spec.types import Name, NicAddress
@@ -43,6 +43,11 @@ class Spec(Section):
         default=(),
         description="The host's NICs, by name, PCI address or MAC: the first is guest 1's own, and "
         "so on. None makes an emulated lab.",
+    )
+    overcommit: bool = Field(
+        default=False,
+        description="Whether guests may together want more CPUs and memory than the host has; the "
+        "ratios are in every result. An emulated lab may always want more CPUs.",
     )
     lab: Lab = Field(default=Lab(), description="The emulated lab; only without uplinks.")
     load_generator: LoadGenerator | None = Field(

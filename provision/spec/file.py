@@ -15,7 +15,7 @@ from provision.spec import Spec, describe
 from provision.spec import words as specwords
 from provision.spec import yamltext as yamlread
 from provision.spec.faults import Fault, Loc, show
-from provision.spec.sections import Section
+from provision.spec.section import Section
 
 HINT = "provision init writes a spec with every field explained"
 Flags = Mapping[str, tuple[str, object]]

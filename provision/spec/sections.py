@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Network
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    GetJsonSchemaHandler,
-    WithJsonSchema,
-    field_validator,
-    model_validator,
-)
-from pydantic_core import CoreSchema
+from pydantic import Field, WithJsonSchema, field_validator
 
-from provision import driver
 from provision.measuring.workload import WORKLOADS
-from provision.resources import StartMode
+from provision.resources import Latency, StartMode
 from provision.spec import checks as speccheck
-from provision.spec.faults import did_you_mean, faults_error, show
+from provision.spec.faults import faults_error
+from provision.spec.section import Section
 from provision.spec.types import (
     Bridge,
     Bytes,
@@ -38,64 +29,10 @@ from provision.spec.types import (
     Seconds,
     SshTarget,
     Subnet,
-    Uri,
     Weight,
 )
 
 Workload = Annotated[str, WithJsonSchema({"type": "string", "enum": list(WORKLOADS)})]
-
-
-class Section(BaseModel):
-    """A mapping of the spec; left empty, it has its defaults.
-
-    ``short`` is the field that a bare word in the section's place stands for.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True)
-    short: ClassVar[str] = ""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _in_full(cls, value: Any) -> Any:
-        if value is None:
-            return {}
-        return {cls.short: value} if cls.short and isinstance(value, str) else value
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, core: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        full = handler.resolve_ref_schema(handler(core))
-        if cls.short:
-            short, inside = full["properties"][cls.short], dict(full)
-            full.clear()
-            full["anyOf"] = [dict(short), inside]
-        return full
-
-
-class Hypervisor(Section):
-    short = "type"
-    type: str = Field(
-        default="kvm", description="The hypervisor's driver; `provision doctor` lists them."
-    )
-    uri: Uri = Field(
-        default="",
-        description="Where the hypervisor is, such as `qemu+ssh://root@host/system`; "
-        "empty is this machine. Commands for its host go over the same SSH.",
-    )
-    accel: Literal["auto", "kvm", "tcg"] = Field(
-        default="auto",
-        description="What executes the guests' instructions; `auto` tries `kvm`, then `tcg`.",
-    )
-
-    @field_validator("type")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        known = driver.known()
-        if value not in known:
-            near = did_you_mean(value, known)
-            raise ValueError(f"no driver {show(value)}; known: {', '.join(known)}{near}")
-        return value
 
 
 class Nic(Section):
@@ -103,7 +40,8 @@ class Nic(Section):
     model: Model = Field(
         default="paravirtual",
         description="The vNIC's model: `paravirtual`, `emulated`, or one of the hypervisor's own "
-        "(KVM: `virtio`, `e1000`, `e1000e`, `rtl8139`, `vmxnet3`).",
+        "(KVM: `virtio`, `e1000`, `e1000e`, `rtl8139`, `vmxnet3`; vSphere: `vmxnet3`, `vmxnet2`, "
+        "`e1000`, `e1000e`, `sriov`).",
     )
     rate_mbit: RateMbit | None = Field(
         default=None,
@@ -124,6 +62,9 @@ class Cpu(Section):
     cap_percent: Count | None = Field(
         default=None, description="The most CPU that a guest may use; 100 is one whole CPU."
     )
+    reserve_percent: Count | None = Field(
+        default=None, description="The CPU that is kept for a guest; 100 is one whole CPU."
+    )
     emulator_pin: CpuList | None = Field(
         default=None,
         description="Host CPUs of the hypervisor's own threads for a guest (QEMU, vhost).",
@@ -137,10 +78,19 @@ class Guests(Section):
     memory_mib: MemoryMib = Field(
         default=1024, validation_alias="memory", description="Memory of each guest."
     )
+    memory_reserve_mib: MemoryMib | None = Field(
+        default=None,
+        validation_alias="memory_reserve",
+        description="Host memory that is kept for each guest.",
+    )
+    latency: Latency = Field(
+        default="normal",
+        description="`high` asks the hypervisor to schedule guests for latency (vSphere).",
+    )
     image: Image = Field(
         default="debian12",
-        description="The guests' disk: the name of an image that `provision image build` makes, "
-        "or the path of a qcow2 or raw file with cloud-init in it.",
+        description="The guests' disk: the name of an image that `provision image build` makes "
+        "(vSphere: of a template), or the path of a disk file with cloud-init in it.",
     )
     user: Login = Field(
         default="root",
@@ -162,10 +112,10 @@ class Guests(Section):
 
 class Switches(Section):
     short = "type"
-    type: Literal["bridge", "ovs", "vswitch"] = Field(
-        default="bridge",
+    type: Literal["bridge", "ovs", "vswitch"] | None = Field(
+        default=None,
         description="What each guest's own switch is: a Linux bridge, Open vSwitch, or the "
-        "hypervisor's own.",
+        "hypervisor's own; empty is what the hypervisor usually has.",
     )
     mtu: Mtu = Field(
         default=1500, description="MTU of each link, from the guest to the load generator."
@@ -206,7 +156,8 @@ class Network(Section):
 class Management(Section):
     bridge: Bridge | None = Field(
         default=None,
-        description="An existing bridge of the host to reach the guests by; empty makes one.",
+        description="An existing bridge or port group of the host to reach the guests by; empty "
+        "makes one, where the hypervisor is this machine or is reached over SSH.",
     )
     subnet: Subnet | None = Field(
         default=None,

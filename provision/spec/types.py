@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import pathlib
 import re
 from dataclasses import dataclass
 from ipaddress import IPv4Network, ip_network
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import (
@@ -25,7 +25,7 @@ from provision.spec.faults import Fault, faults_error, show
 
 _MAC = re.compile(r"[0-9a-f]{2}([:-][0-9a-f]{2}){5}")
 _PCI = re.compile(r"([0-9a-f]{4}:)?[0-9a-f]{2}:[01][0-9a-f]\.[0-7]")
-_DISK = re.compile(r".*/.*|~.*|.*\.(qcow2|raw|img)", re.DOTALL)
+_DISK = re.compile(r".*/.*|~.*|.*\.(qcow2|raw|img|vmdk)", re.DOTALL)
 _NIC_NAME = re.compile(r"[^\W_][\w .()#@-]{0,62}")
 
 
@@ -156,15 +156,20 @@ def _subnet(value: object) -> IPv4Network:
 
 
 def _image(value: str, info: ValidationInfo) -> str:
+    if _DISK.fullmatch(value):
+        return _path(value, info)
+    if not re.fullmatch(r"[\w][\w. ()-]{0,79}", value):
+        raise ValueError(f"should be an image's name or a path, not {show(value)}")
+    return value
+
+
+def _path(value: str, info: ValidationInfo) -> str:
     """A path becomes absolute, and must exist, where the context has the spec's ``folder``."""
-    if not _DISK.fullmatch(value):
-        if not re.fullmatch("[a-z0-9][a-z0-9._-]{0,39}", value):
-            raise ValueError(f"should be an image's name or a path, not {show(value)}")
-        return value
-    folder: Path | None = (info.context or {}).get("folder")
+    folder: pathlib.Path | None = (info.context or {}).get("folder")
     if folder is None:
         return value
-    path = Path.home() / value[2:] if value.startswith("~/") else folder.absolute() / value
+    home = value.startswith("~/")
+    path = pathlib.Path.home() / value[2:] if home else folder.absolute() / value
     try:
         found = path.is_file()
     except OSError as e:
@@ -174,13 +179,26 @@ def _image(value: str, info: ValidationInfo) -> str:
     return str(path)
 
 
+def _fingerprint(value: str) -> str:
+    found = value.lower().removeprefix("sha256:").replace(":", "")
+    if not re.fullmatch("[0-9a-f]{64}", found):
+        raise ValueError(f"should be a SHA-256 of 64 hex digits, not {show(value)}")
+    return found
+
+
 _CPU_LIST = {"type": ["string", "integer"], "examples": ["0-3,8"]}
 
 Name = Annotated[str, Shape("[a-z][a-z0-9-]{0,20}", "a small letter, then up to 20 of a-z 0-9 -")]
 Prefix = Annotated[str, Shape("[a-z][a-z0-9-]{0,11}", "a small letter, then up to 11 of a-z 0-9 -")]
 Login = Annotated[str, Shape("[a-z_][a-z0-9_-]{0,31}", "a login name")]
 Model = Annotated[str, Shape("[A-Za-z0-9][A-Za-z0-9._-]{0,39}", "a vNIC model's name")]
-Bridge = Annotated[str, Shape(r"[^\s/:.-][^\s/:]{0,14}", "a bridge's name of at most 15 letters")]
+Text = Annotated[str, Shape(r"[^\s]([^\r\n]{0,254}[^\s])?", "a name on one line")]
+EnvName = Annotated[str, Shape("[A-Za-z_][A-Za-z0-9_]*", "the name of a variable", secret=True)]
+Path = Annotated[str, AfterValidator(_path)]
+Fingerprint = Annotated[str, AfterValidator(_fingerprint)]
+Bridge = Annotated[
+    str, Shape(r"[^\s/:.-]([^/:\r\n]{0,78}[^\s/:])?", "the name of a bridge or port group")
+]
 Uri = Annotated[
     str,
     Shape(
