@@ -1,0 +1,113 @@
+package main
+
+import (
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/soap"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+func groupKey(name string) string { return "key-vim.host.PortGroup-" + name }
+
+// members lists a switch's port groups by key or by name: the simulator itself looks for names.
+func (n network) members(name func(string) string) {
+	for i := range n.NetworkInfo.Vswitch {
+		v := &n.NetworkInfo.Vswitch[i]
+		v.Portgroup = nil
+		for _, g := range n.NetworkInfo.Portgroup {
+			if g.Spec.VswitchName == v.Name {
+				v.Portgroup = append(v.Portgroup, name(g.Spec.Name))
+			}
+		}
+	}
+}
+
+func badVlan(id int32) *soap.Fault {
+	if id < 0 || id > 4095 {
+		return fault(&types.InvalidArgument{InvalidProperty: "portgrp.vlanId"}, "VLAN")
+	}
+	return nil
+}
+
+// AddPortGroup: the simulator forbids a name that another host of the datacenter has; vSphere has
+// one network for both.
+func (n network) AddPortGroup(ctx *simulator.Context, c *types.AddPortGroup) soap.HasFault {
+	body := &methods.AddPortGroupBody{}
+	if n.group(c.Portgrp.Name) != nil {
+		body.Fault_ = fault(&types.AlreadyExists{Name: c.Portgrp.Name}, c.Portgrp.Name)
+		return body
+	}
+	if body.Fault_ = badVlan(c.Portgrp.VlanId); body.Fault_ != nil {
+		return body
+	}
+	v := n.vswitch(c.Portgrp.VswitchName)
+	if v != nil && n.elsewhere(c.Portgrp.Name) {
+		n.NetworkInfo.Portgroup = append(n.NetworkInfo.Portgroup, types.HostPortGroup{
+			Key: groupKey(c.Portgrp.Name), Spec: c.Portgrp,
+		})
+		body.Res = &types.AddPortGroupResponse{}
+	} else if r := n.HostNetworkSystem.AddPortGroup(ctx, c); r.Fault() != nil {
+		return r
+	} else {
+		body = r.(*methods.AddPortGroupBody)
+	}
+	g := n.group(c.Portgrp.Name)
+	g.Vswitch = v.Key
+	g.ComputedPolicy = overlaid(v.Spec.Policy, &g.Spec.Policy)
+	n.members(groupKey)
+	return body
+}
+
+// UpdatePortGroup does not simulate a new name.
+func (n network) UpdatePortGroup(c *types.UpdatePortGroup) soap.HasFault {
+	body := &methods.UpdatePortGroupBody{}
+	g, v := n.group(c.PgName), n.vswitch(c.Portgrp.VswitchName)
+	switch {
+	case g == nil || v == nil:
+		body.Fault_ = fault(&types.NotFound{}, c.PgName)
+	case c.Portgrp.Name != c.PgName:
+		body.Fault_ = fault(&types.NotSupported{}, "a new name is not simulated")
+	default:
+		body.Fault_ = badVlan(c.Portgrp.VlanId)
+	}
+	if body.Fault_ != nil {
+		return body
+	}
+	g.Spec, g.Vswitch = c.Portgrp, v.Key
+	g.ComputedPolicy = overlaid(v.Spec.Policy, &g.Spec.Policy)
+	n.members(groupKey)
+	n.changed()
+	body.Res = &types.UpdatePortGroupResponse{}
+	return body
+}
+
+// changed tells of what may touch VMs that run.
+func (n network) changed() {
+	h := simulator.Map.Get(n.Host.Self).(*simulator.HostSystem)
+	say(fields{"event": "network", "host": h.Name, "switches": switches(h)})
+}
+
+func (n network) RemovePortGroup(ctx *simulator.Context, c *types.RemovePortGroup) soap.HasFault {
+	body := &methods.RemovePortGroupBody{}
+	if n.group(c.PgName) == nil {
+		body.Fault_ = fault(&types.NotFound{}, c.PgName)
+		return body
+	}
+	if n.used(c.PgName) {
+		body.Fault_ = fault(&types.ResourceInUse{Type: "PortGroup", Name: c.PgName}, c.PgName)
+		return body
+	}
+	defer n.members(groupKey)
+	if !n.elsewhere(c.PgName) {
+		n.members(func(name string) string { return name })
+		return n.HostNetworkSystem.RemovePortGroup(ctx, c)
+	}
+	for i, g := range n.NetworkInfo.Portgroup {
+		if g.Spec.Name == c.PgName {
+			n.NetworkInfo.Portgroup = append(n.NetworkInfo.Portgroup[:i], n.NetworkInfo.Portgroup[i+1:]...)
+			break
+		}
+	}
+	body.Res = &types.RemovePortGroupResponse{}
+	return body
+}
