@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from provision.spec import Spec
 
 LAB_MANAGEMENT = IPv4Network("198.19.0.0/16")
+NICS_EACH = 16  # at most, in a testbed's run of MACs
 FIRST_GUEST = 10  # in the management subnet: .1 is the host's own address
 
 
@@ -72,13 +73,15 @@ def namespace_of(name: str) -> str:
     return f"pv-{name}-lg"
 
 
-def mac(prefix: str, *what: object) -> str:
-    """An address after three octets, the same for the same words every time.
+def mac(prefix: str, testbed: str, guest: int, nic: int) -> str:
+    """The address of a guest's NIC (0 is its management's) after three octets.
 
-    Only the prefix's lower quarter is used: the part of VMware's that is set by hand.
+    A testbed has a run of addresses, which its name chooses, so that none is there twice. Only the
+    prefix's lower quarter is used: the part of VMware's that is set by hand.
     """
-    first, *rest = sha256(repr(what).encode()).digest()[:3]
-    return ":".join([prefix, *(f"{b:02x}" for b in (first & 0x3F, *rest))])
+    first = int.from_bytes(sha256(testbed.encode()).digest()[-3:])
+    number = (first + NICS_EACH * guest + nic) % (1 << 22)
+    return ":".join([prefix, *(f"{b:02x}" for b in number.to_bytes(3))])
 
 
 def management_subnet(spec: Spec) -> IPv4Network:
@@ -295,14 +298,14 @@ def _guest(spec: Spec, facts: Facts, image: str, link: Link) -> Guest:
         management=Vnic(
             switch=spec.management.bridge or f"pv{tag(spec.name)}m",
             model=facts.words["paravirtual"],
-            mac=mac(facts.mac_prefix, spec.name, link.guest, "management"),
+            mac=mac(facts.mac_prefix, spec.name, link.number, 0),
             address=str(at),
         ),
         nics=(
             Vnic(
                 switch=link.switch,
                 model=nic_model(guests.nic.model, facts) or guests.nic.model,
-                mac=mac(facts.mac_prefix, spec.name, link.guest, "nic", 1),
+                mac=mac(facts.mac_prefix, spec.name, link.number, 1),
                 address=link.guest_address,
                 mtu=spec.switch.mtu,
                 rate_mbit=guests.nic.rate_mbit,

@@ -45,7 +45,7 @@ class Secret(Section):
 class Tls(Section):
     ca: Path | None = Field(
         default=None,
-        description="The CA that signed the server's certificate; empty: the system's",
+        description="The CA that signed the server's certificate; empty is the system's.",
     )
     fingerprint: Fingerprint | None = Field(
         default=None, description="SHA-256 of the server's own certificate, in place of any CA."

@@ -34,21 +34,40 @@ FULL = Spec(
 def test_defaults() -> None:
     assert specs.describe(Spec()) == {
         "name": "lab",
-        "hypervisor": {"type": "kvm", "uri": "", "accel": "auto"},
+        "hypervisor": {
+            "type": "kvm",
+            "uri": "",
+            "user": None,
+            "password": None,
+            "tls": {"ca": None, "fingerprint": None, "verify": True},
+            "host": None,
+            "storage": None,
+            "pool": None,
+            "accel": "auto",
+        },
         "guests": {
             "count": 1,
             "name": "vm",
             "vcpus": 1,
             "memory_mib": 1024,
+            "memory_reserve_mib": None,
+            "latency": "normal",
             "image": "debian12",
             "user": "root",
             "start": "auto",
             "ready_s": 300,
             "nic": {"model": "paravirtual", "rate_mbit": None},
-            "cpu": {"pin": None, "weight": 256, "cap_percent": None, "emulator_pin": None},
+            "cpu": {
+                "pin": None,
+                "weight": 256,
+                "cap_percent": None,
+                "reserve_percent": None,
+                "emulator_pin": None,
+            },
         },
-        "switch": {"type": "bridge", "mtu": 1500},
+        "switch": {"type": None, "mtu": 1500},
         "uplinks": [],
+        "overcommit": False,
         "lab": {"rate_mbit": None},
         "load_generator": None,
         "network": {"subnet": "198.18.0.0/16", "prefix": 24, "port": 12865},
@@ -89,10 +108,12 @@ def test_template_is_the_defaults_and_has_every_field() -> None:
     assert specfile.loads(text, "template") == Spec()
     bare = [re.sub(r"#.*", "", line) for line in text.splitlines()]
     for path in specwords.fields():
-        if path[0] != "load_generator" or len(path) == 1:
-            assert any(re.match(rf" *{path[-1]}:", line) for line in bare), path
-        else:
+        if path[0] == "load_generator" and len(path) > 1:
             assert f"#     {path[-1]}:" in text
+        elif path[:-1] == ("hypervisor", "password"):
+            assert re.search(rf"# .*\W{path[-1]}: [A-Z]+", text)
+        else:
+            assert any(re.match(rf" *{path[-1]}:", line) for line in bare), path
     for line in text.splitlines():
         assert len(line) <= 100, line
 
@@ -108,7 +129,7 @@ def _objects(schema: object) -> list[dict[str, Any]]:
 
 def test_schema_describes_every_field_and_no_other() -> None:
     objects = _objects(specs.schema())
-    assert len(objects) == 12
+    assert len(objects) == 14
     names = set()
     for found in objects:
         assert found["additionalProperties"] is False
@@ -137,7 +158,7 @@ def _row(path: tuple[str, ...]) -> str:
     if specwords.sections(model)[path[-1]] is not None:
         return f"{field.description}"
     template = re.search(rf"^ *{path[-1]}: +?([^#\n]*?) *(#.*)?$", _under(path[:-1]), re.MULTILINE)
-    default = "required" if field.is_required() else f"`{template[1]}`" if template else "?"
+    default = "required" if field.is_required() else f"`{template[1] if template else 'null'}`"
     return f"| `{'.'.join(path)}` | {default} | {field.description} |"
 
 

@@ -30,7 +30,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
     ),
     max_leaves=25,
 )
-SETTINGS = settings(max_examples=400, deadline=None)
+SETTINGS = settings(max_examples=400)
 
 
 def check(text: str | bytes, *sets: tuple[str, str]) -> None:

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drivers.fake import Fake
-from provision.driver import Facts, Target, UplinkFacts
+from provision.driver import Facts, Target, UplinkFacts, fits
 from provision.errors import PreflightError, SpecError
 from provision.resources import Cable, Guest, Namespace, Port, Switch, Tuning, Uplink, key
 from provision.spec import Spec, restore
-from provision.testbed import expand, tag
+from provision.testbed import commitment, expand, tag
 
 FACTS = Fake(Target("t", Path("/nonexistent"))).facts
 REAL = {"load_generator": {"ssh": "root@lg", "ports": ["lg1", "lg2"]}, "guests": {"count": 2}}
@@ -64,6 +64,7 @@ def test_names_fit_and_never_clash(name: str, count: int) -> None:
     assert all(len(r.name) <= 15 for r in nics)
     macs = [n.mac for g in found.guests for n in (g.management, *g.nics)]
     assert len(set(macs)) == len(macs)
+    assert all(m.startswith("52:54:00:") and int(m[9:11], 16) < 0x40 for m in macs)
     assert found == expand(spec(name=name, guests={"count": count}), FACTS, "img")
 
 
@@ -147,3 +148,56 @@ def test_a_guest_says_all_that_was_asked() -> None:
     assert (guest.vcpus, guest.memory_mib, guest.weight, guest.cap_percent) == (2, 2048, 512, 150)
     assert guest.pins == ("2-3", "2-3")
     assert (guest.nics[0].rate_mbit, guest.nics[0].mtu, guest.management.mtu) == (400, 9000, 1500)
+
+
+CABLED = REAL | {"uplinks": ["eth1", "eth2"]}
+
+
+def test_more_than_the_host_has_is_refused_unless_asked_for() -> None:
+    small = facts(cpus=8, memory_mib=8192)
+    wanted = CABLED | {"guests": {"count": 2, "vcpus": 6, "memory_mib": 6144}}
+    with pytest.raises(SpecError) as caught:
+        expand(spec(**wanted), small, "img")
+    assert caught.value.problems == (
+        "guests.vcpus: 2 guests want 12 CPUs; fake has 8 for them; overcommit: true lets them",
+        "guests.memory: 2 guests want 12288 MiB; fake has 8192; overcommit: true lets them",
+    )
+    let = spec(**wanted, overcommit=True)
+    assert len(expand(let, small, "img").guests) == 2
+    assert commitment(let, small) == (1.5, 1.5)
+
+
+def test_dom0s_cpus_are_not_the_guests() -> None:
+    small = facts(cpus=8, memory_mib=8192)
+    wanted = CABLED | {"guests": {"count": 2, "vcpus": 4}}
+    expand(spec(**wanted), small, "img")
+    with pytest.raises(SpecError, match="want 8 CPUs; fake has 6 for them"):
+        expand(spec(**wanted, dom0={"pin": "0-1"}), small, "img")
+    with pytest.raises(SpecError, match="fake has 8 CPUs, not 9"):
+        expand(spec(**CABLED | {"guests": {"vcpus": 9}}, overcommit=True), small, "img")
+
+
+def test_an_emulated_lab_shares_its_cpus() -> None:
+    crowded = spec(guests={"count": 4, "vcpus": 4})
+    assert len(expand(crowded, facts(cpus=8), "img").guests) == 4
+
+
+def test_a_host_without_states_of_its_nics_and_without_a_network_of_its_own() -> None:
+    esx = facts(
+        kinds=frozenset({"switch", "guest"}),
+        switch_flavours=("vswitch",),
+        management="give the name of a port group",
+        mac_prefix="00:50:56",
+        unfit=lambda guest: [f"guests.nic: not {guest.nics[0].model}"],
+    )
+    with pytest.raises(SpecError, match=r"management\.bridge: give the name of a port group"):
+        expand(spec(**CABLED), esx, "img")
+    wanted = CABLED | {"management": {"bridge": "VM Network", "subnet": "10.7.0.0/24"}}
+    with pytest.raises(SpecError) as caught:
+        expand(spec(**wanted), esx, "img")
+    assert caught.value.problems == ("guests.nic: not virtio",)
+    found = expand(spec(**wanted), replace(esx, unfit=fits), "img")
+    assert not any(isinstance(r, Uplink) for r in found.resources)
+    assert {r.flavour for r in found.resources if isinstance(r, Switch)} == {"vswitch"}
+    assert found.guests[0].management.switch == "VM Network"
+    assert all(n.mac.startswith("00:50:56:") for n in found.guests[0].nics)
