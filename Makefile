@@ -2,12 +2,12 @@
 PROVISION = .venv/bin/provision
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test check setup image bench clean
+.PHONY: demo test check setup test-setup image bench clean
 
 demo: image
 	tools/demo
 
-test: image check
+test: test-setup image check
 	.venv/bin/python -m pytest
 
 check: setup
@@ -19,10 +19,13 @@ check: setup
 setup:
 	@tools/setup
 
+test-setup:
+	@tools/setup test
+
 image: setup
 	$(PROVISION) image build
 
-bench: image
+bench: test-setup image
 	.venv/bin/python -m tests.bench
 
 clean:
