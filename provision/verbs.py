@@ -191,7 +191,10 @@ def revert(session: Session, testbed: Testbed) -> dict[str, dict[str, Any]]:
 
     def answers(guest: Guest) -> list[str]:
         host, ready_s = session.access.host(guest), session.spec.guests.ready_s
-        wait_ready(host, address(guest), timeout_s=ready_s, stop=session.stop)
+        try:
+            wait_ready(host, address(guest), timeout_s=ready_s, stop=session.stop)
+        except WorldError as e:
+            return [f"{guest.name}: {e}", _keep_console(session, guest)]
         return _reached(session, guest, links[guest.name])
 
     def one(guest: Guest) -> None:
