@@ -22,7 +22,7 @@ RIGHT = sorted(p.stem for p in HERE.glob("*.json"))
 
 @pytest.fixture(autouse=True)
 def _drivers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "known", lambda: ["kvm", "native", "xen"])
+    monkeypatch.setattr(driver, "known", lambda: ["kvm", "native", "vsphere", "xen"])
 
 
 @pytest.mark.parametrize("name", WRONG)
