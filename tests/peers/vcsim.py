@@ -15,14 +15,19 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from pyVim.connect import SmartStubAdapter
-from pyVmomi import vim
+from pyVim import connect as pyvim_connect
+from pyVmomi import vim as typed_vim
+from pyVmomi import vmodl as typed_vmodl
 
 from tests.peers import certs, vcsim_build
 
 READY_S = 30
 END_S = 10
 Event = Mapping[str, Any]
+#: pyVmomi's own types know neither optional arguments nor methods by their wire names
+vim: Any = typed_vim
+vmodl: Any = typed_vmodl
+pyvim: Any = pyvim_connect
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,7 @@ class Vcsim:
     def connect(self) -> Any:
         """A service instance over a connection of its own, for a test to ask what is there."""
         url = urlsplit(self.uri)
-        stub = SmartStubAdapter(
+        stub = pyvim.SmartStubAdapter(
             host=url.hostname, port=url.port,
             sslContext=ssl.create_default_context(cafile=str(self.ca)),
         )  # fmt: skip

@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 )
@@ -20,6 +21,37 @@ func (n network) members(name func(string) string) {
 			}
 		}
 	}
+}
+
+// networks keeps the property "network" of the host and of what it is in: the simulator does not.
+func (n network) networks() {
+	have := func(h *simulator.HostSystem) []types.ManagedObjectReference {
+		var out []types.ManagedObjectReference
+		for _, e := range simulator.Map.All("Network") {
+			for _, g := range h.Config.Network.Portgroup {
+				if e.(*mo.Network).Name == g.Spec.Name {
+					out = append(out, e.Reference())
+				}
+			}
+		}
+		return out
+	}
+	h := simulator.Map.Get(n.Host.Self).(*simulator.HostSystem)
+	set := func(o mo.Reference, refs []types.ManagedObjectReference) {
+		simulator.Map.Update(o, []types.PropertyChange{{Name: "network", Val: refs}})
+	}
+	set(h, have(h))
+	var all []types.ManagedObjectReference
+	for _, e := range simulator.Map.All("HostSystem") {
+		if other := e.(*simulator.HostSystem); *other.Parent == *h.Parent {
+			for _, ref := range have(other) {
+				if simulator.FindReference(all, ref) == nil {
+					all = append(all, ref)
+				}
+			}
+		}
+	}
+	set(simulator.Map.Get(*h.Parent), all)
 }
 
 func badVlan(id int32) *soap.Fault {
@@ -55,6 +87,7 @@ func (n network) AddPortGroup(ctx *simulator.Context, c *types.AddPortGroup) soa
 	g.Vswitch = v.Key
 	g.ComputedPolicy = overlaid(v.Spec.Policy, &g.Spec.Policy)
 	n.members(groupKey)
+	n.networks()
 	return body
 }
 
@@ -94,9 +127,10 @@ func (n network) RemovePortGroup(ctx *simulator.Context, c *types.RemovePortGrou
 		return body
 	}
 	if n.used(c.PgName) {
-		body.Fault_ = fault(&types.ResourceInUse{Type: "PortGroup", Name: c.PgName}, c.PgName)
+		body.Fault_ = fault(&types.ResourceInUse{Name: c.PgName}, c.PgName)
 		return body
 	}
+	defer n.networks()
 	defer n.members(groupKey)
 	if !n.elsewhere(c.PgName) {
 		n.members(func(name string) string { return name })

@@ -68,7 +68,9 @@ func physical(template types.PhysicalNic, host int) []types.PhysicalNic {
 func pnicKey(device string) string { return "key-vim.host.PhysicalNic-" + device }
 
 // authorization lacks the privileges that -lacking names; what it says is not enforced.
-type authorization struct{ *simulator.AuthorizationManager }
+type authorization struct {
+	*simulator.AuthorizationManager
+}
 
 func lacks(e types.ManagedObjectReference, id string) bool {
 	for _, word := range words(*lacking) {

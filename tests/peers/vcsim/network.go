@@ -60,7 +60,7 @@ func (n network) refuse(name string, spec *types.HostVirtualSwitchSpec) *soap.Fa
 		for _, v := range n.NetworkInfo.Vswitch {
 			for _, taken := range v.Pnic {
 				if v.Name != name && taken == pnicKey(device) {
-					return fault(&types.ResourceInUse{Type: "PhysicalNic", Name: device}, device+" is taken")
+					return fault(&types.ResourceInUse{Name: device}, device+" is taken")
 				}
 			}
 		}
@@ -160,7 +160,7 @@ func (n network) RemoveVirtualSwitch(ctx *simulator.Context, c *types.RemoveVirt
 		if g.Spec.VswitchName == c.VswitchName {
 			if n.used(g.Spec.Name) {
 				return &methods.RemoveVirtualSwitchBody{
-					Fault_: fault(&types.ResourceInUse{Type: "VirtualSwitch", Name: c.VswitchName}, g.Spec.Name),
+					Fault_: fault(&types.ResourceInUse{Name: c.VswitchName}, g.Spec.Name),
 				}
 			}
 			groups = append(groups, g.Spec.Name)

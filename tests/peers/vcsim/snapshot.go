@@ -9,7 +9,9 @@ import (
 
 // snapshot adds: a revert restores the configuration and the power state, says the reference of
 // RevertToSnapshot_Task; disks and memory are the host's part.
-type snapshot struct{ *simulator.VirtualMachineSnapshot }
+type snapshot struct {
+	*simulator.VirtualMachineSnapshot
+}
 
 // withMemory are the snapshots of running VMs that have their memory.
 var withMemory = map[string]bool{}
@@ -70,7 +72,8 @@ func revert(ctx *simulator.Context, s *simulator.VirtualMachineSnapshot, quiet b
 
 func (s snapshot) RevertToSnapshotTask(ctx *simulator.Context, r *types.RevertToSnapshot_Task) soap.HasFault {
 	quiet := r.SuppressPowerOn != nil && *r.SuppressPowerOn
-	task := simulator.CreateTask(s.VirtualMachineSnapshot, "revertToSnapshot",
+	// the task is the VM's, as the reference has it; the simulator takes it for the snapshot's
+	task := simulator.CreateTask(simulator.Map.Get(s.Vm), "revertToSnapshot",
 		func(*simulator.Task) (types.AnyType, types.BaseMethodFault) {
 			return nil, revert(ctx, s.VirtualMachineSnapshot, quiet)
 		})
@@ -89,5 +92,8 @@ func (m machine) RevertToCurrentSnapshotTask(r *types.RevertToCurrentSnapshot_Ta
 func (s snapshot) RemoveSnapshotTask(ctx *simulator.Context, r *types.RemoveSnapshot_Task) soap.HasFault {
 	vm := simulator.Map.Get(s.Vm).(*simulator.VirtualMachine)
 	tell("unsnapshot", vm, fields{"snapshot": s.Self.Value})
-	return s.VirtualMachineSnapshot.RemoveSnapshotTask(ctx, r)
+	body := s.VirtualMachineSnapshot.RemoveSnapshotTask(ctx, r)
+	ref := body.(*methods.RemoveSnapshot_TaskBody).Res.Returnval
+	simulator.Map.Get(ref).(*simulator.Task).Info.Entity = &vm.Self
+	return body
 }
