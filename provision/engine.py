@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from threading import Event as Flag
-from threading import Semaphore
 
 from provision.driver import Driver
 from provision.errors import Foreign, Interrupted, Mismatch, ProvisionError
@@ -28,6 +28,52 @@ class Outcome:
     skipped: dict[Key, Key] = field(default_factory=dict)
 
 
+class _Queue:
+    """Which step may begin: its needs have ended well, and its kind has room under its cap."""
+
+    def __init__(
+        self, keys: Iterable[Key], after: Mapping[Key, frozenset[Key]], caps: Mapping[str, int]
+    ) -> None:
+        keys = list(keys)
+        among = frozenset(keys)
+        self._missing = {k: set(after.get(k, frozenset()) & among) for k in keys}
+        self._behind: dict[Key, list[Key]] = {}
+        for k, needed in self._missing.items():
+            for n in needed:
+                self._behind.setdefault(n, []).append(k)
+        self._room = {k[0]: caps.get(k[0], len(keys)) for k in keys}
+        self._ready: dict[str, deque[Key]] = {kind: deque() for kind in self._room}
+        for k, needed in self._missing.items():
+            if not needed:
+                self._ready[k[0]].append(k)
+
+    def take(self) -> Key | None:
+        """One that may begin now; None where there is none."""
+        for kind, ready in self._ready.items():
+            if ready and self._room[kind]:
+                self._room[kind] -= 1
+                return ready.popleft()
+        return None
+
+    def ended(self, k: Key, *, well: bool) -> list[tuple[Key, Key]]:
+        """Take note; what can no longer begin is returned, each with what it needed."""
+        self._room[k[0]] += 1
+        lost: list[tuple[Key, Key]] = []
+        bad = [] if well else [k]
+        while bad:
+            needed = bad.pop()
+            for n in self._behind.get(needed, ()):
+                if self._missing.pop(n, None) is not None:
+                    lost.append((n, needed))
+                    bad.append(n)
+        for n in self._behind.get(k, ()) if well else ():
+            if n in self._missing:
+                self._missing[n].discard(k)
+                if not self._missing[n]:
+                    self._ready[n[0]].append(n)
+        return lost
+
+
 class Engine:
     """Puts and drops for one testbed; ``stop`` set means that no further step begins."""
 
@@ -44,41 +90,32 @@ class Engine:
         calls in flight have ended, when ``stop`` was set.
         """
         todo = {step.key: step for step in found}
+        queue = _Queue(todo, after, self._caps({k[0] for k in todo}))
         outcome = Outcome()
-        caps = self._caps({k[0] for k in todo})
         running: dict[Future[None], Key] = {}
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="step") as pool:
-            waiting = dict(todo)
-            while waiting or running:
-                self._skip(waiting, after, outcome)
-                busy = {*waiting, *running.values()}
-                for k in [k for k in waiting if not (after.get(k, frozenset()) & busy)]:
-                    if self.stop.is_set():
-                        break
-                    running[pool.submit(self._one, waiting.pop(k), caps.get(k[0]))] = k
+            while True:
+                while len(running) < AT_ONCE and not self.stop.is_set() and (k := queue.take()):
+                    running[pool.submit(self._carry_out, todo[k])] = k
                 if not running:
                     break
                 ended, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in ended:
-                    self._note(running.pop(future), future, outcome)
+                    k = running.pop(future)
+                    self._note(k, future, outcome)
+                    for skipped, bad in queue.ended(k, well=k not in outcome.failed):
+                        outcome.skipped[skipped] = bad
+                        self.progress(
+                            label(skipped), "skipped", f"needs {label(bad)}, which failed"
+                        )
         if self.stop.is_set():
-            raise Interrupted(f"stopped with {len(waiting)} steps not begun; the journal is whole")
+            left = len(todo) - len(outcome.done) - len(outcome.failed)
+            raise Interrupted(f"stopped with {left} steps not begun; the journal is whole")
         return outcome
 
-    def _caps(self, kinds: Iterable[str]) -> dict[str, Semaphore]:
+    def _caps(self, kinds: Iterable[str]) -> dict[str, int]:
         limits = {kind: self.route(kind).facts.parallel.get(kind) for kind in kinds}
-        return {kind: Semaphore(limit) for kind, limit in limits.items() if limit}
-
-    def _skip(
-        self, waiting: dict[Key, Step], after: Mapping[Key, frozenset[Key]], outcome: Outcome
-    ) -> None:
-        lost = {*outcome.failed, *outcome.skipped}
-        while hit := [(k, bad) for k in waiting for bad in after.get(k, frozenset()) & lost]:
-            for k, bad in hit:
-                if waiting.pop(k, None):
-                    outcome.skipped[k] = bad
-                    lost.add(k)
-                    self.progress(label(k), "skipped", f"needs {label(bad)}, which failed")
+        return {kind: limit for kind, limit in limits.items() if limit}
 
     def _note(self, k: Key, future: Future[None], outcome: Outcome) -> None:
         error = future.exception()
@@ -89,14 +126,6 @@ class Engine:
             self.progress(label(k), "failed", str(error))
         else:
             raise error
-
-    def _one(self, step: Step, cap: Semaphore | None) -> None:
-        if cap is None:
-            self._carry_out(step)
-            return
-        with cap:
-            if not self.stop.is_set():
-                self._carry_out(step)
 
     def _carry_out(self, step: Step) -> None:
         k, want = step.key, step.want
