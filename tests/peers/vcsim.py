@@ -35,7 +35,8 @@ class Vcsim:
     """One that runs. ``ca`` is a PEM file, ``fingerprint`` SHA-256 in hex.
 
     ``events`` has what it did, oldest first: see ``vcsim/events.go``; None is its end.
-    ``log`` is what it wrote to its standard error.
+    ``log`` is what it wrote to its standard error. ``tools`` has a guest report, see
+    ``vcsim/tools.go``.
     """
 
     uri: str
@@ -46,6 +47,7 @@ class Vcsim:
     log: Path
     events: queue.SimpleQueue[Event | None]
     answer: Callable[[int, str], None]
+    tools: Callable[[Mapping[str, Any]], None]
 
     def connect(self) -> Any:
         """A service instance over a connection of its own, for a test to ask what is there."""
@@ -113,9 +115,10 @@ def vcsim(
             except queue.Empty:
                 first = None
             assert first, f"vcsim did not start: {log.read_text()}"
+            ears = _Ears(process.stdin)
             yield Vcsim(
                 f"https://{first['address']}/", user, password, made.ca, made.fingerprint,
-                log, events, _answer(process.stdin),
+                log, events, ears.answer, ears.tools,
             )  # fmt: skip
 
 
@@ -143,12 +146,21 @@ def _read(lines: IO[str] | None, events: queue.SimpleQueue[Event | None]) -> Non
     events.put(None)
 
 
-def _answer(to: IO[str]) -> Callable[[int, str], None]:
-    lock = threading.Lock()
+class _Ears:
+    """Its standard input, for many threads; what comes after its end is lost."""
 
-    def answer(number: int, why_not: str = "") -> None:
+    def __init__(self, to: IO[str]) -> None:
+        self._to = to
+        self._lock = threading.Lock()
+
+    def answer(self, number: int, why_not: str = "") -> None:
         """Say that an event is dealt with, or why it cannot be."""
-        with lock, suppress(BrokenPipeError):
-            to.write(f"{number} {' '.join(why_not.split())}\n")
+        self._write(f"{number} {' '.join(why_not.split())}")
 
-    return answer
+    def tools(self, report: Mapping[str, Any]) -> None:
+        """Say what a guest reports."""
+        self._write(f"tools {json.dumps(report)}")
+
+    def _write(self, line: str) -> None:
+        with self._lock, suppress(BrokenPipeError, ValueError):
+            self._to.write(f"{line}\n")

@@ -207,3 +207,47 @@ def test_a_reader_plays_the_host() -> None:
         caller.join(10)
         assert result[0].error.reason == "no memory left"
         assert vm.runtime.powerState == "poweredOff"
+
+
+def test_a_guest_reports_until_it_is_another() -> None:
+    with vcsim(agent=True) as peer:
+        si = peer.connect()
+        mac = "00:50:56:00:00:01"
+        vm = oracle.create(si, "one", [("e1000e", "VM Network", mac)])
+
+        def start(method: Any) -> int:
+            caller = threading.Thread(target=method)
+            caller.start()
+            while (event := peer.events.get(timeout=10)) is not None and "number" not in event:
+                pass
+            assert event is not None
+            peer.answer(event["number"], "")
+            caller.join(10)
+            return int(event["number"])
+
+        first = start(vm.PowerOnVM_Task)
+        second = start(vm.ResetVM_Task)
+        report = {"vm": vm._moId, "host": "vm1", "nics": {mac: ["192.0.2.7"]}}
+        content = si.RetrieveContent()
+        collector = content.propertyCollector
+        kinds = vim.PropertyCollector
+        collector.CreateFilter(
+            kinds.FilterSpec(
+                objectSet=[kinds.ObjectSpec(obj=vm)],
+                propSet=[kinds.PropertySpec(type=vim.VirtualMachine, pathSet=["guest.ipAddress"])],
+            ),
+            False,
+        )
+        version = collector.WaitForUpdatesEx("", None).version
+        peer.tools(report | {"number": first, "nics": {mac: ["192.0.2.6"]}})
+        peer.tools(report | {"number": second})
+        options = kinds.WaitOptions(maxWaitSeconds=10)
+        update = collector.WaitForUpdatesEx(version, options)
+        (change,) = update.filterSet[0].objectSet[0].changeSet
+        assert change.val == "192.0.2.7"
+        assert vm.guest.net[0].ipAddress == ["192.0.2.7"]
+        assert (vm.guest.hostName, vm.guest.toolsRunningStatus) == ("vm1", "guestToolsRunning")
+        peer.tools(report | {"number": second, "down": True})
+        while vm.guest.toolsRunningStatus == "guestToolsRunning":
+            assert collector.WaitForUpdatesEx(update.version, options)
+        assert vm.runtime.powerState == "poweredOff"

@@ -113,10 +113,12 @@ func (m machine) source(spec *types.VirtualMachineCloneSpec) *types.VirtualMachi
 }
 
 func diskFiles(devices []types.BaseVirtualDevice) []string {
-	var out []string
+	out := []string{}
 	for _, d := range devices {
 		if disk, ok := d.(*types.VirtualDisk); ok {
-			out = append(out, disk.Backing.(*types.VirtualDiskFlatVer2BackingInfo).FileName)
+			if b, ok := disk.Backing.(types.BaseVirtualDeviceFileBackingInfo); ok {
+				out = append(out, b.GetVirtualDeviceFileBackingInfo().FileName)
+			}
 		}
 	}
 	return out
@@ -127,7 +129,10 @@ func (m machine) finish(ctx *simulator.Context, spec *types.VirtualMachineCloneS
 	if spec.Location.DiskMoveType == childDisk {
 		for _, d := range m.Config.Hardware.Device {
 			if disk, ok := d.(*types.VirtualDisk); ok && len(disks) > 0 {
-				b := disk.Backing.(*types.VirtualDiskFlatVer2BackingInfo)
+				b, ok := disk.Backing.(*types.VirtualDiskFlatVer2BackingInfo)
+				if !ok {
+					continue
+				}
 				b.Parent = &types.VirtualDiskFlatVer2BackingInfo{DiskMode: b.DiskMode}
 				b.Parent.FileName, disks = disks[0], disks[1:]
 			}
@@ -143,11 +148,14 @@ func (m machine) finish(ctx *simulator.Context, spec *types.VirtualMachineCloneS
 	if spec.Template {
 		m.MarkAsTemplate(&types.MarkAsTemplate{This: m.Self})
 	}
+	var f types.BaseMethodFault
 	if spec.PowerOn {
-		r := m.PowerOnVMTask(ctx, &types.PowerOnVM_Task{This: m.Self})
-		return errorOf(r.(*methods.PowerOnVM_TaskBody).Res.Returnval)
+		simulator.Map.WithLock(m.VirtualMachine, func() {
+			r := m.PowerOnVMTask(ctx, &types.PowerOnVM_Task{This: m.Self})
+			f = errorOf(r.(*methods.PowerOnVM_TaskBody).Res.Returnval)
+		})
 	}
-	return nil
+	return f
 }
 
 func errorOf(task types.ManagedObjectReference) types.BaseMethodFault {

@@ -16,6 +16,7 @@ import (
 
 // Events tell a reader all that it needs to act as the host would, so that it never has to ask.
 // With -agent each event of a VM waits for "NUMBER" (done) or "NUMBER why not" on standard input.
+// "tools JSON" there is a report of VMware Tools, see tools.go.
 var events = struct {
 	sync.Mutex
 	number  int
@@ -36,6 +37,10 @@ func say(what fields) {
 func answers(in io.Reader) {
 	lines := bufio.NewScanner(in)
 	for lines.Scan() {
+		if said := strings.TrimPrefix(lines.Text(), "tools "); said != lines.Text() {
+			go heard(said) // it waits for the VM's lock, which an event may hold
+			continue
+		}
 		var number int
 		text, why, _ := strings.Cut(lines.Text(), " ")
 		if _, err := fmt.Sscan(text, &number); err != nil {
@@ -61,6 +66,9 @@ func tell(event string, vm *simulator.VirtualMachine, more fields) types.BaseMet
 	events.Lock()
 	events.number++
 	what["number"] = events.number
+	if event == "powerOn" || event == "reset" || event == "revert" {
+		started[vm.Self.Value] = events.number
+	}
 	done := make(chan string, 1)
 	if *agent {
 		events.waiting[events.number] = done
@@ -95,6 +103,7 @@ func describe(vm *simulator.VirtualMachine) fields {
 	}
 	h := hostOf(vm)
 	return fields{
+		"disks":      diskFiles(vm.Config.Hardware.Device),
 		"vm":         vm.Self.Value,
 		"name":       vm.Name,
 		"cpus":       vm.Config.Hardware.NumCPU,

@@ -28,21 +28,6 @@ func failed(e mo.Reference, name string, f types.BaseMethodFault) types.ManagedO
 	}).Run()
 }
 
-// forget drops what VMware Tools last said.
-func (m machine) forget() {
-	for i := range m.Guest.Net {
-		m.Guest.Net[i].IpAddress = nil
-	}
-	stopped := string(types.VirtualMachineToolsRunningStatusGuestToolsNotRunning)
-	simulator.Map.Update(m.VirtualMachine, []types.PropertyChange{
-		{Name: "guest.toolsRunningStatus", Val: stopped},
-		{Name: "guest.net", Val: m.Guest.Net},
-		{Name: "guest.ipAddress", Val: ""},
-		{Name: "guest.hostName", Val: ""},
-		{Name: "summary.guest.ipAddress", Val: ""},
-	})
-}
-
 func (m machine) tools() bool {
 	return m.Guest.ToolsRunningStatus == string(types.VirtualMachineToolsRunningStatusGuestToolsRunning)
 }
