@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import signal
 import threading
 from collections.abc import Iterable
 from dataclasses import replace
@@ -126,6 +128,30 @@ def test_a_fault_anywhere_then_down(
     assert failed <= 1
     assert not down(driver, journal).failed
     assert driver.world == before
+    assert journal.originals() == {}
+
+
+@pytest.mark.parametrize("after", [0, 1])
+@pytest.mark.parametrize("die", range(1, 10))
+def test_killed_anywhere_in_down_then_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, die: int, after: int
+) -> None:
+    target = Target("t", tmp_path, f"fake://{tmp_path}/world.json")
+    before = dict(Fake(target).world)
+    up(lab(2), Fake(target), Journal(tmp_path / "state", "t"))
+    monkeypatch.setenv("PROVISION_FAKE", f"die={die}&after={after}")
+
+    def victim() -> None:
+        down(Fake(target), Journal(tmp_path / "state", "t"))
+
+    child = multiprocessing.get_context("fork").Process(target=victim)
+    child.start()
+    child.join(30)
+    assert child.exitcode == -signal.SIGKILL
+    monkeypatch.delenv("PROVISION_FAKE")
+    journal = Journal(tmp_path / "state", "t")
+    assert not down(Fake(target), journal).failed
+    assert Fake(target).world == before
     assert journal.originals() == {}
 
 
