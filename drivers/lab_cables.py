@@ -28,14 +28,20 @@ LATE_S = 0.004
 RING_BYTES = 256 * 1514
 QUEUE_S = 0.020
 BYTES_PER_MBIT = 125_000
-_NETNS = """
-for f in /run/netns/${1:-*}; do
-  [ ! -e "$f" ] || echo "${f##*/} $(ip -n "${f##*/}" -json link show lo)"
+# ip-netns(8) makes a file and then mounts the namespace on it: cut between, only the file is there
+_IS = 'is() { [ "$(stat -f -c %T "/run/netns/$1" 2>/dev/null)" = nsfs ]; }'
+_NETNS = f"""
+{_IS}
+for f in /run/netns/${{1:-*}}; do
+  n=${{f##*/}}
+  ! is "$n" || echo "$n $(ip -n "$n" -json link show lo)"
 done
 """
-_LOOK = """
+_STUB = f'{_IS}; is "$1" || rm -f "/run/netns/$1"'
+_LOOK = f"""
+{_IS}
 echo @@near; ip -d -json address show; echo @@near.qdiscs; tc -json qdisc show
-[ -e "/run/netns/$1" ] || exit 0
+is "$1" || exit 0
 echo; echo @@far; ip -n "$1" -d -json address show; echo @@far.qdiscs; tc -n "$1" -json qdisc show
 """
 
@@ -65,6 +71,7 @@ class Cables:
         """It gets its name last: under it, it bears our mark from the first moment."""
         if self._is_there(want.name):
             return
+        self._sweep(want.name)
         script = Script()
         script.ip("link", "set", "lo", "alias", mark(self.testbed), "up")
         for path, value in QUIET.items():
@@ -76,10 +83,15 @@ class Cables:
     def drop_namespace(self, name: str) -> None:
         """Whatever runs inside is ended: a namespace of ours has nothing else to do."""
         if not self._is_there(name):
+            self._sweep(name)
             return
         if self.host.run("ip", "netns", "pids", name):
             self.host.run("python3", "-", name, input=Path(reap.__file__).read_text())
         self.host.run("ip", "netns", "del", name)
+
+    def _sweep(self, name: str) -> None:
+        """Remove the file that a put left which was cut short."""
+        self.host.run("sh", "-c", _STUB, "sweep", name)
 
     def is_ours(self, link: Link) -> bool:
         return link.kind == "veth" and link.alias == mark(self.testbed)
@@ -109,8 +121,8 @@ class Cables:
         """
         for _ in range(TRIES):
             script = Script()
-            self._remove(script, name, links(self._look()["near"]))
             try:
+                self._remove(script, name, links(self._look()["near"]))
                 script.run(self.host)
             except HostError as e:
                 failed = e

@@ -195,6 +195,19 @@ def test_killed_at_any_moment_a_drop_cleans_up(lab: Lab, host: Host) -> None:
         assert links(host) == before
 
 
+def test_half_a_namespace_is_none_and_goes(lab: Lab, host: Host) -> None:
+    stub = Path("/run/netns") / LG
+    stub.touch()
+    assert lab.read(("namespace", LG)) is None
+    assert lab.read(("cable", "u1")) is None
+    lab.put(Namespace(LG))
+    assert lab.read(("namespace", LG)) == Namespace(LG)
+    lab.drop(("namespace", LG))
+    stub.touch()
+    lab.drop(("namespace", LG))
+    assert not stub.exists()
+
+
 def test_half_a_cable_goes(lab: Lab, host: Host) -> None:
     before = links(host)
     lab.put(Namespace(LG))
