@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib import import_module, metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 from provision.errors import PreflightError, UserError
 from provision.resources import Guest, Key, Resource, StartMode
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from provision.seed import Identity
 
 GROUP = "provision.drivers"
+LOOKS_AT_ONCE = 4  # each is a command on the host, or more
 #: built in, so that a bare checkout needs no install
 BUILTIN: Mapping[str, str] = {
     "fake": "drivers.fake:Fake",
@@ -229,6 +231,23 @@ class Driver(Protocol):
 
     def close(self) -> None:
         """Let go of the connection."""
+
+
+@runtime_checkable
+class Bulk(Protocol):
+    """A driver that reads many things for little more than one."""
+
+    def look(self, keys: Iterable[Key]) -> Mapping[Key, Resource | None]:
+        """Each as ``read`` would give it, at one moment after the call."""
+
+
+def look(driver: Driver, keys: Iterable[Key]) -> Mapping[Key, Resource | None]:
+    """Each as the driver's ``read`` gives it: in bulk where it can, else several at once."""
+    keys = list(keys)
+    if isinstance(driver, Bulk):
+        return driver.look(keys)
+    with ThreadPoolExecutor(LOOKS_AT_ONCE, thread_name_prefix="read") as pool:
+        return dict(zip(keys, pool.map(driver.read, keys), strict=True))
 
 
 class DriverType(Protocol):

@@ -90,11 +90,15 @@ class Journal:
         self._write("DELETE FROM testbeds WHERE name=?", self.testbed)
 
     def begin(self, k: Key, have: Resource | None, want: Resource | None) -> None:
-        """Before the change: what was there (kept from the first time) and what is wanted."""
+        """Before the change: what was there (kept from the first time) and what is wanted.
+
+        Where it is to go, what was wanted last is kept: its needs say in what order things go.
+        """
         self._write(
             "INSERT INTO steps (testbed, kind, name, have, want, state, at) "
             "VALUES (?,?,?,?,?,'begun',?) ON CONFLICT (testbed, kind, name) "
-            "DO UPDATE SET want=excluded.want, state='begun', at=excluded.at",
+            "DO UPDATE SET want=iif(excluded.want='null', want, excluded.want), "
+            "state='begun', at=excluded.at",
             self.testbed, *k, json.dumps(dump(have)), json.dumps(dump(want)), time.time(),
         )  # fmt: skip
 

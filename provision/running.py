@@ -15,7 +15,7 @@ from provision.measuring.results import Run, Sample, Subject
 from provision.measuring.take import Bench, measure
 from provision.playing import Player
 from provision.playing.events import TaskEvent
-from provision.resources import Guest
+from provision.resources import Guest, key
 from provision.session import Session
 from provision.spec import Spec, describe, restore
 from provision.testbed import Link, commitment, flavour
@@ -86,7 +86,8 @@ def pair(link: Link) -> workload.Pair:
 def _running(session: Session) -> list[Guest]:
     """The guests; raises Mismatch where one is not there, or not as asked."""
     guests = [r for r in session.journal.wants().values() if isinstance(r, Guest)]
-    wrong = [g.name for g in guests if session.read((Guest.kind, g.name)) != g]
+    have = session.look(map(key, guests))
+    wrong = [g.name for g in guests if have[key(g)] != g]
     if wrong or not guests:
         raise Mismatch(
             f"not as asked: {', '.join(wrong) or 'there are no guests'}", hint="provision up"

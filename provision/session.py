@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from provision import secrets
 from provision.access import Access
-from provision.driver import Driver, Target, Tls, find
+from provision.driver import Driver, Target, Tls, find, look
 from provision.engine import Engine
 from provision.errors import UserError
 from provision.host import Host, hang_up, ssh
@@ -50,6 +50,16 @@ class Session:
 
     def read(self, key: Key) -> Resource | None:
         return self.route(key[0]).read(key)
+
+    def look(self, keys: Iterable[Key]) -> dict[Key, Resource | None]:
+        """Many things as they are now."""
+        by_driver: dict[bool, list[Key]] = {}
+        for k in keys:
+            by_driver.setdefault(self.route(k[0]) is self.driver, []).append(k)
+        found: dict[Key, Resource | None] = {}
+        for ours, some in by_driver.items():
+            found |= look(self.driver if ours else self.lab, some)
+        return found
 
     def engine(self) -> Engine:
         return Engine(self.route, self.journal, self.progress, self.stop)

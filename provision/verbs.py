@@ -32,12 +32,14 @@ class Built:
 
 def plan(session: Session) -> tuple[Testbed, list[Step]]:
     """What ``up`` would do; nothing is touched."""
-    testbed = session.testbed()
+    testbed, originals = session.testbed(), session.journal.originals()
+    before = [k for k, had in originals.items() if had is not None]
+    have = session.look({*map(key, testbed.resources), *before})
     found = steps(
         testbed.resources,
-        session.read,
+        have.__getitem__,
         session.driver.facts.change,
-        originals=session.journal.originals(),
+        originals=originals,
         unfinished=session.journal.unfinished(),
     )
     return testbed, found
@@ -81,7 +83,7 @@ def verify(
     Raises Mismatch with every difference; the facts that were seen are kept in the journal.
     """
     guests = testbed.guests if guests is None else guests
-    have = {key(r): session.read(key(r)) for r in testbed.resources}
+    have = session.look(map(key, testbed.resources))
     problems = mismatches(testbed.resources, have)
     if not session.driver.facts.simulated:
         there = [g for g in guests if have[key(g)] == g]  # no use in waiting for the others
@@ -215,7 +217,7 @@ def recreate(session: Session, testbed: Testbed) -> dict[str, dict[str, Any]]:
     session.access.hang_up(testbed.guests)
     keys = {key(g) for g in testbed.guests}
     after = graph(testbed.resources)
-    have: dict[Key, Resource | None] = {k: session.read(k) for k in keys}
+    have = session.look(keys)
     goes = [Step(k, have[k], None) for k in sorted(keys)]
     comes = [Step(key(g), None, g) for g in testbed.guests]
     _whole(session, session.engine().apply(goes, backwards(after)))
@@ -231,7 +233,9 @@ def down(session: Session) -> Outcome:
     journal = session.journal
     guests = [r for r in journal.wants().values() if isinstance(r, Guest)]
     session.access.hang_up(guests)
-    found = undoing(journal.originals(), session.read)
+    originals = journal.originals()
+    have = session.look(k for k, had in originals.items() if had is not None)
+    found = undoing(originals, have.__getitem__)
     outcome = session.engine().apply(found, backwards(graph(journal.wants().values())))
     _whole(session, outcome)
     forget(session)
@@ -251,7 +255,9 @@ def _whole(session: Session, outcome: Outcome) -> None:
 
 def state_of(session: Session) -> list[tuple[Resource, Resource | None]]:
     """Everything the journal says should be there, with what is."""
-    return [(want, session.read(k)) for k, want in session.journal.wants().items()]
+    wants = session.journal.wants()
+    have = session.look(wants)
+    return [(want, have[k]) for k, want in wants.items()]
 
 
 def lab_up(session: Session) -> list[Step]:
