@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 
 from drivers.fake import Fake
-from provision.driver import Driver, Target
+from provision.driver import Driver, Login, Target, Tls
 from provision.host import Host
 from provision.image import Image, find
 from provision.resources import Guest, Resource, Switch, Uplink, Vnic, key
 from provision.seed import Identity, identity
 from provision.state import default
+from provision.testbed import tag
 from tests.root import machines
 
 TESTBED = "contract"
@@ -27,10 +28,13 @@ TESTBED = "contract"
 
 @dataclass(frozen=True)
 class Peer:
-    """A running peer. ``switches`` has the management switch first, then the data switch."""
+    """A running peer. ``switches`` has what the guest needs, the data switch last.
+
+    ``uplink`` is None where uplinks have no state of their own.
+    """
 
     driver: Driver
-    uplink: Uplink
+    uplink: Uplink | None
     switches: tuple[Switch, ...]
     guest: Guest
     other_guests: tuple[Guest, ...]
@@ -165,6 +169,63 @@ def kvm(target: Target, host: Host) -> Iterator[Peer]:
     driver.close()
 
 
+@contextmanager
+def vcenter(folder: Path) -> Iterator[Peer]:
+    """A host of a vCenter: guests are clones."""
+    with vsphere(folder, "VPX", "DC0_H0_VM0") as peer:
+        yield peer
+
+
+@contextmanager
+def esxi(folder: Path) -> Iterator[Peer]:
+    """An ESXi host by itself: guests are put together on a template's disk."""
+    with vsphere(folder, "ESX", "ha-host_VM0") as peer:
+        yield peer
+
+
+@contextmanager
+def vsphere(folder: Path, model: str, template: str) -> Iterator[Peer]:
+    """Govmomi's simulator, with the published rules that it lacks."""
+    pytest.importorskip("pyVmomi")
+    from drivers.vsphere import Vsphere
+    from tests.peers import oracle, vcsim
+    from tests.vsphere import world
+
+    with vcsim.vcsim(model, pnics=4, vms=1) as server:
+        si = server.connect()
+        oracle.done(world.named(si, template).CreateSnapshot_Task("base", "", False, False))
+        login = Login(server.user, lambda: server.password)
+        short = tag(TESTBED)
+        driver = Vsphere(Target(
+            TESTBED, folder, server.uri, identity=who, tag=short, login=login,
+            tls=Tls(ca=server.ca),
+        ))  # fmt: skip
+        names = (f"pv{short}b1", f"pv{short}b2")
+        switches = tuple(Switch(name, "vswitch", f"vmnic{n}") for n, name in enumerate(names, 1))
+        guest = Guest(
+            "vm1", vcpus=1, memory_mib=512, image=template, accel=driver.facts.accel,
+            management=Vnic("VM Network", "vmxnet3", "00:50:56:00:00:01", "198.19.250.10/24"),
+            nics=(Vnic(names[-1], "vmxnet3", "00:50:56:00:00:02", "198.18.250.2/24"),),
+        )  # fmt: skip
+        whole = replace(guest, reserve_percent=100, memory_reserve_mib=512)
+        rated = replace(guest.nics[0], rate_mbit=100)
+        more = (
+            whole,
+            replace(whole, latency="high"),
+            replace(guest, nics=(rated,)),
+            replace(guest, running=False),
+        )
+
+        def stop(g: Guest) -> None:
+            oracle.done(world.named(si, f"{TESTBED}-{g.name}").PowerOffVM_Task())
+
+        yield Peer(
+            driver, None, switches, guest, (*variants(guest), *more), stop,
+            lambda thing: world.foreign(si, TESTBED, thing),
+        )  # fmt: skip
+        driver.close()
+
+
 live = (
     pytest.mark.live,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root and a libvirtd"),
@@ -174,4 +235,6 @@ PEERS = (
     PeerType("fake", fake),
     PeerType("kvm-simulated", kvm_simulated, tuple(machines.marks)),
     PeerType("kvm", kvm_real, live),
+    PeerType("vsphere-vcenter", vcenter),
+    PeerType("vsphere-esxi", esxi),
 )

@@ -33,7 +33,15 @@ def _clean(peer: Peer) -> None:
     things: list[Resource] = [peer.guest, *peer.switches]
     for thing in things:
         peer.driver.drop(key(thing))
-    peer.driver.put(peer.uplink)
+    if peer.uplink is not None:
+        peer.driver.put(peer.uplink)
+
+
+@pytest.fixture
+def uplink(peer: Peer) -> Uplink:
+    if peer.uplink is None:
+        pytest.skip("this hypervisor's uplinks have no state of their own")
+    return peer.uplink
 
 
 @pytest.fixture(params=["switch", "guest"])
@@ -95,8 +103,8 @@ def test_a_stopped_guest_reads_as_stopped_and_put_starts_it(driver: Driver, peer
     assert driver.read(key(peer.guest)) == peer.guest
 
 
-def test_an_uplink_is_state_and_is_put_back(driver: Driver, peer: Peer) -> None:
-    before = driver.read(key(peer.uplink))
+def test_an_uplink_is_state_and_is_put_back(driver: Driver, uplink: Uplink) -> None:
+    before = driver.read(key(uplink))
     assert isinstance(before, Uplink)
     driver.put(replace(before, mtu=1400))
     assert driver.read(key(before)) == replace(before, mtu=1400)
@@ -104,9 +112,9 @@ def test_an_uplink_is_state_and_is_put_back(driver: Driver, peer: Peer) -> None:
     assert driver.read(key(before)) == before
 
 
-def test_a_state_cannot_be_dropped(driver: Driver, peer: Peer) -> None:
+def test_a_state_cannot_be_dropped(driver: Driver, uplink: Uplink) -> None:
     with pytest.raises(DriverError):
-        driver.drop(key(peer.uplink))
+        driver.drop(key(uplink))
 
 
 def test_unsupported_is_told_before_anything_changes(driver: Driver, peer: Peer) -> None:
@@ -163,7 +171,7 @@ def test_checkpoint_then_revert_runs_as_it_was(driver: Driver, peer: Peer) -> No
 def test_usage_only_grows(driver: Driver, peer: Peer) -> None:
     first, second = driver.usage(), driver.usage()
     assert second.at_s >= first.at_s
-    assert len(first.host_busy_s) == driver.facts.cpus
+    assert len(first.host_busy_s) in (0, driver.facts.cpus)  # some hypervisors do not count
     pairs = zip(first.host_busy_s, second.host_busy_s, strict=True)
     assert all(b >= a for a, b in pairs)
 
@@ -171,7 +179,7 @@ def test_usage_only_grows(driver: Driver, peer: Peer) -> None:
 def test_facts_are_whole(driver: Driver, peer: Peer) -> None:
     facts = driver.facts
     assert facts.version and facts.host and facts.cpus > 0 and facts.memory_mib > 0
-    assert facts.words["paravirtual"] in facts.nic_models
-    assert facts.words["emulated"] in facts.nic_models
-    assert all(m.pci_ids and m.drivers for m in facts.nic_models.values())
+    named = [facts.nic_models[facts.words[word]] for word in ("paravirtual", "emulated")]
+    assert all(m.pci_ids and m.drivers for m in named)
+    assert all(bool(m.pci_ids) == bool(m.drivers) for m in facts.nic_models.values())
     assert isinstance(peer.guest, Guest)
