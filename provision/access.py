@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,15 +74,34 @@ class Access:
         return self.folder / f"host_{guest}"
 
     def _public(self, path: Path, comment: str) -> str:
+        """The key's public line; the pair is made where there is none, the public half last."""
         public = path.with_suffix(".pub")
         if not public.exists():
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.unlink(missing_ok=True)
-            words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path)]
-            done = subprocess.run(words, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise HostError(f"ssh-keygen {path}: {(done.stderr or done.stdout).strip()}")
+            private_text, public_text = _pair(comment)
+            try:
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                path.unlink(missing_ok=True)
+                with os.fdopen(
+                    os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb"
+                ) as f:
+                    f.write(private_text)
+                part = public.with_suffix(".part")
+                part.write_bytes(public_text)
+                part.replace(public)
+            except OSError as e:
+                raise HostError(f"{path}: {e.strerror}", hint=f"df -h {self.folder}") from e
         return public.read_text().strip()
+
+
+def _pair(comment: str) -> tuple[bytes, bytes]:
+    """A new Ed25519 key as OpenSSH writes it: private, public."""
+    from cryptography.hazmat.primitives import serialization as to
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(to.Encoding.PEM, to.PrivateFormat.OpenSSH, to.NoEncryption())
+    public = key.public_key().public_bytes(to.Encoding.OpenSSH, to.PublicFormat.OpenSSH)
+    return private, public + f" {comment}\n".encode()
 
 
 def address(guest: Guest) -> str:
