@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -123,3 +124,25 @@ def extra_of(vm: Any) -> dict[str, str]:
 def nics_of(vm: Any) -> list[Any]:
     kind = vim.vm.device.VirtualEthernetCard
     return [device for device in vm.config.hardware.device if isinstance(device, kind)]
+
+
+def await_value(si: Any, vm: Any, path: str, wanted: Any, timeout_s: float = 120) -> None:
+    """Return when a property of the VM has that value; fails after ``timeout_s``."""
+    kinds = vim.PropertyCollector
+    collector = si.RetrieveContent().propertyCollector.CreatePropertyCollector()
+    try:
+        prop = kinds.PropertySpec(type=vim.VirtualMachine, pathSet=[path])
+        target = kinds.FilterSpec(objectSet=[kinds.ObjectSpec(obj=vm)], propSet=[prop])
+        collector.CreateFilter(target, False)
+        deadline = time.monotonic() + timeout_s
+        value, version = None, ""
+        while value != wanted:
+            left = deadline - time.monotonic()
+            assert left > 0, f"{path} is {value!r}, not {wanted!r}, after {timeout_s:g} s"
+            options = kinds.WaitOptions(maxWaitSeconds=min(60, int(left) + 1))
+            if update := collector.WaitForUpdatesEx(version, options):
+                version = update.version
+                for change in update.filterSet[0].objectSet[0].changeSet:
+                    value = change.val
+    finally:
+        collector.DestroyPropertyCollector()

@@ -1,0 +1,76 @@
+"""Machines behind SSH: an sshd in each namespace, and an ``ssh`` that knows them by name."""
+
+from __future__ import annotations
+
+import selectors
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from provision.host import DIE_WITH_US, Host
+
+START_S = 20
+HERE = Host()
+SSHD = """
+HostKey {folder}/host
+AuthorizedKeysFile {folder}/id.pub
+ListenAddress {address}
+PidFile none
+UsePAM no
+StrictModes no
+"""
+CONFIG = """
+Host {name}
+  HostName {address}
+  IdentityFile {folder}/id
+  UserKnownHostsFile {folder}/known_hosts
+  StrictHostKeyChecking yes
+"""
+
+
+@contextmanager
+def behind_ssh(folder: Path, machines: Sequence[tuple[str, Host, str]]) -> Iterator[Path]:
+    """Serve each (name, machine, address); yields a folder to put first in PATH.
+
+    The ``ssh`` in it knows those names, for who runs it and for its children.
+    """
+    Path("/run/sshd").mkdir(exist_ok=True)
+    for name in ("id", "host"):
+        HERE.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name))
+    key = " ".join((folder / "host.pub").read_text().split()[:2])
+    known = "".join(f"{address} {key}\n" for _, _, address in machines)
+    (folder / "known_hosts").write_text(known)
+    (folder / "config").write_text(
+        "".join(CONFIG.format(name=n, address=a, folder=folder) for n, _, a in machines)
+    )
+    programs = folder / "bin"
+    programs.mkdir()
+    (programs / "ssh").write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {folder}/config "$@"\n')
+    (programs / "ssh").chmod(0o755)
+    with ExitStack() as stack:
+        for name, host, address in machines:
+            conf = folder / f"{name}.conf"
+            conf.write_text(SSHD.format(folder=folder, address=address))
+            stack.enter_context(_serving(host, conf))
+        yield programs
+
+
+@contextmanager
+def _serving(host: Host, conf: Path) -> Iterator[None]:
+    with subprocess.Popen(
+        [*DIE_WITH_US, *host.argv("/usr/sbin/sshd", "-D", "-e", "-f", str(conf))],
+        stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, process_group=0,
+    ) as sshd:  # fmt: skip
+        assert sshd.stderr is not None
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(sshd.stderr, selectors.EVENT_READ)
+                assert selector.select(START_S), "sshd does not start"
+            said = sshd.stderr.readline()
+            assert b"listening" in said, f"sshd: {said.decode(errors='replace')}"
+            threading.Thread(target=sshd.stderr.read, daemon=True).start()  # or it fills up
+            yield
+        finally:
+            sshd.terminate()
