@@ -97,6 +97,10 @@ func extend(o mo.Reference) mo.Reference {
 		return machine{x}
 	case *simulator.VirtualMachineSnapshot:
 		return snapshot{x}
+	case *simulator.VirtualDiskManager:
+		return disks{x}
+	case *simulator.PropertyCollector:
+		return collector{x}
 	case *simulator.AuthorizationManager:
 		return authorization{x}
 	}
