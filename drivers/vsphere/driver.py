@@ -1,0 +1,176 @@
+"""VMware vSphere: an ESXi host by itself, or one of a vCenter's, through the vSphere API.
+
+https://developer.broadcom.com/xapis/vsphere-web-services-api/latest/ has each call. Guests are VMs
+``TESTBED-GUEST``, marked in their extraConfig; switches are standard switches of the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from threading import BoundedSemaphore
+from time import time
+
+from drivers.vsphere import fit, uplinks
+from drivers.vsphere import place as places
+from drivers.vsphere.api import told
+from drivers.vsphere.connect import connect
+from drivers.vsphere.disks import Disks
+from drivers.vsphere.examine import examine
+from drivers.vsphere.guests import Guests
+from drivers.vsphere.hostnet import HostNet
+from drivers.vsphere.make import Maker
+from drivers.vsphere.networks import Networks
+from drivers.vsphere.parse import ACCEL
+from drivers.vsphere.snapshots import Snapshots
+from drivers.vsphere.sources import Sources
+from drivers.vsphere.spec import MODELS, WORDS
+from drivers.vsphere.switches import FLAVOUR, Switches
+from drivers.vsphere.tasks import Tasks
+from drivers.vsphere.vms import Vms
+from drivers.vsphere.wire import Limits, Wire, WireType, endpoint
+from provision.driver import Check, Facts, Target, Usage
+from provision.errors import DriverError, Unsupported
+from provision.resources import Guest, Key, Resource, Switch, label
+
+AT_ONCE = 32
+SIMULATOR = "govmomi simulator"  # as it calls itself
+
+
+class Vsphere:
+    """The driver. ``limits`` are deadlines; ``wire`` makes the connections."""
+
+    takes_image = False
+
+    def __init__(self, target: Target, limits: Limits | None = None, wire: WireType = Wire) -> None:
+        if target.start == "restore":
+            raise Unsupported(
+                "guests.start: vSphere clones guests and boots them, it restores none",
+                hint="guests.start: auto",
+            )
+        self._target = target
+        limits = limits or Limits()
+        with ExitStack() as opening:
+            self.session = connect(endpoint(target.uri, target.tls, limits), target.login, wire)
+            opening.callback(self.session.close)
+            with told(f"look at {self.session.to.name}"):
+                self.place = places.find(self.session, target)
+            self._put_together(target, limits)
+            self.facts = self._facts()
+            opening.pop_all()
+        self._room = BoundedSemaphore(AT_ONCE)
+
+    def _put_together(self, target: Target, limits: Limits) -> None:
+        session, place = self.session, self.place
+        prefix, vms = f"pv{target.tag}", f"{target.testbed}-"
+        tasks = Tasks(session, limits.task_s)
+        networks, net = Networks(session, place), HostNet(session, place)
+        self.switches = Switches(session, place, net, prefix, vms)
+        found = Vms(session, place, tasks, networks, target.testbed)
+        sources = Sources(session, place)
+        disks = Disks(session, place, tasks)
+        maker = Maker(place, tasks, found, sources, disks, target.image)
+        functions = uplinks.virtual_functions(place)
+        self.fit = fit.Fit(place, networks, sources, target.image, functions)
+        self.guests = Guests(
+            target, place, found, net, self.switches, networks, maker, Snapshots(found), self.fit,
+            0 if self.simulated else limits.tools_s,
+        )  # fmt: skip
+
+    @property
+    def simulated(self) -> bool:
+        """Whether it is the simulator, whose guests have no inside."""
+        return SIMULATOR in f"{self.session.content.about.fullName}"
+
+    def read(self, key: Key) -> Resource | None:
+        kind, name = key
+        return self.guests.read(name) if kind == Guest.kind else self._switch(key).read(name)
+
+    def put(self, want: Resource) -> None:
+        with self._room:
+            if isinstance(want, Guest):
+                self.guests.put(want)
+            elif isinstance(want, Switch):
+                self.switches.put(want)
+            else:
+                self._switch((want.kind, want.name))
+
+    def drop(self, key: Key) -> None:
+        kind, name = key
+        with self._room:
+            if kind == Guest.kind:
+                self.guests.drop(name)
+            else:
+                self._switch(key).drop(name)
+
+    def checkpoint(self, key: Key) -> None:
+        with self._room:
+            self.guests.checkpoint(_guest(key))
+
+    def revert(self, key: Key) -> None:
+        with self._room:
+            self.guests.revert(_guest(key))
+
+    def owned(self) -> Iterable[Key]:
+        guests = [(Guest.kind, name) for name in self.guests.vms.names()]
+        return [*guests, *((Switch.kind, name) for name in self.switches.names())]
+
+    def usage(self) -> Usage:
+        return Usage(time(), (), {}, {})
+
+    def evidence(self, key: Key) -> Mapping[str, str]:
+        kind, name = key
+        return self.guests.evidence(name) if kind == Guest.kind else {}
+
+    def examine(self) -> Iterable[Check]:
+        return examine(self.session, self.place)
+
+    def console(self, key: Key) -> str:
+        return ""
+
+    def close(self) -> None:
+        self.session.close()
+
+    def _switch(self, key: Key) -> Switches:
+        if key[0] != Switch.kind:
+            raise DriverError(f"{label(key)}: an ESXi host has no {key[0]} of ours")
+        return self.switches
+
+    def _facts(self) -> Facts:
+        place, about = self.place, self.session.content.about
+        tls = self._target.tls
+        notes = dict(fit.NOTES) | {"links": uplinks.speeds(place)}
+        if not tls.verify and not tls.fingerprint:
+            notes["tls"] = "not verified, as the spec says"
+        product = place.has["config.product"]
+        version = f"{product.name} {product.version} build {product.build}"
+        if place.vcenter:
+            version += f", {about.name} {about.version}"
+        return Facts(
+            hypervisor="vsphere",
+            version=f"{version}, API {about.apiVersion}",
+            host=place.name,
+            cpus=place.cpus,
+            memory_mib=place.memory_mib,
+            accel=ACCEL,
+            nic_models=MODELS,
+            words=WORDS,
+            switch_flavours=(FLAVOUR,),
+            kinds=frozenset({Guest.kind, Switch.kind}),
+            uplinks=uplinks.uplinks(place, self.switches.prefix),
+            cannot=fit.cannot(place),
+            change=fit.changes(),
+            parallel={Guest.kind: AT_ONCE},
+            notes=notes,
+            unfit=self.fit.unfit,
+            management=fit.MANAGEMENT,
+            mac_prefix="00:50:56",
+            simulated=self.simulated,
+        )
+
+
+def _guest(key: Key) -> str:
+    kind, name = key
+    if kind != Guest.kind:
+        raise Unsupported(f"{label(key)} is no guest")
+    return name

@@ -1,0 +1,201 @@
+"""Standard switches of an ESXi host, one for each guest: one uplink, one port group of its name.
+
+Nothing of a switch can bear a mark, so ours are told by their names, which begin with the testbed's
+tag, and by a shape that nobody else gives them. vSphere API: HostNetworkSystem.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any
+
+from drivers.vsphere.api import Exists, Gone, told, vim
+from drivers.vsphere.connect import Session
+from drivers.vsphere.hostnet import MBIT, Group, HostNet, Standing
+from drivers.vsphere.place import Place
+from drivers.vsphere.read import each, get
+from provision.errors import DriverError, Foreign, Unsupported
+from provision.resources import Switch
+
+FLAVOUR = "vswitch"
+LEAST_MTU, MOST_MTU = 1280, 9000
+PORTS = 128
+_HOST = vim.host
+
+
+@dataclass(slots=True)
+class Switches:
+    """Kind ``switch`` of the driver. ``prefix`` begins the testbed's names, ``vms`` its VMs'."""
+
+    session: Session
+    place: Place
+    net: HostNet
+    prefix: str
+    vms: str
+    #: a host takes one change of its network at a time
+    _lock: Lock = field(default_factory=Lock)
+
+    def ours(self, name: str) -> bool:
+        """Whether a switch of that name could be the testbed's."""
+        return name.startswith(self.prefix)
+
+    def read(self, name: str) -> Switch | None:
+        """As ``Driver.read``; one that lacks its port group says so in its flavour."""
+        with told(f"read switch {name}"):
+            found = self.net.standing(name)
+        if found is None or found.strange or not self.ours(name):
+            return None
+        flavour = FLAVOUR if found.group is not None else f"{FLAVOUR} without its port group"
+        return Switch(name, flavour, found.uplink, found.mtu)
+
+    def put(self, want: Switch) -> None:
+        """As ``Driver.put``."""
+        self._refuse(want)
+        with told(f"put switch {want.name}"), self._lock:
+            self.session.again(lambda: self._put(want))
+
+    def drop(self, name: str) -> None:
+        """As ``Driver.drop``: the port group, then the switch."""
+        with told(f"drop switch {name}"), self._lock:
+            self.session.again(lambda: self._drop(name))
+
+    def _put(self, want: Switch) -> None:
+        found = self._own(self.net.standing(want.name))
+        if found is not None and found.uplink != want.uplink:
+            self._remove(found)
+            found = None
+        if found is None:
+            found = self._add(want)
+        elif found.mtu != want.mtu or not found.tight:
+            self.place.networks.UpdateVirtualSwitch(want.name, _spec(want))
+        if found is None or found.group is None or found.group.vlan:
+            self._put_group(want.name, found)
+
+    def _drop(self, name: str) -> None:
+        found = self._own(self.net.standing(name) or self.net.standing(name, sure=True))
+        if found is not None:
+            self._free(name)
+            self._remove(found)
+
+    def names(self) -> Iterator[str]:
+        """The testbed's switches."""
+        with told("list switches"):
+            found = self.net.all()
+        yield from (s.name for s in found if self.ours(s.name) and not s.strange)
+
+    def limit(self, group: Group, rate_mbit: int | None) -> None:
+        """Hold each port of a port group to a rate of sending, None = to none. Raises faults."""
+        if group.rate_mbit != rate_mbit:
+            spec = _group_spec(group.name, group.switch, rate_mbit)
+            with self._lock:
+                self.place.networks.UpdatePortGroup(group.name, spec)
+
+    def _refuse(self, want: Switch) -> None:
+        if want.flavour != FLAVOUR:
+            raise Unsupported(
+                f"switch {want.name}: vSphere has no switch of type {want.flavour!r}",
+                hint=f"switch: {FLAVOUR}",
+            )
+        if want.address is not None:
+            raise Unsupported(f"switch {want.name}: the host itself has no address on it")
+        if not LEAST_MTU <= want.mtu <= MOST_MTU:
+            raise Unsupported(
+                f"switch {want.name}: MTU {want.mtu}; a vSwitch takes {LEAST_MTU} to {MOST_MTU}"
+            )
+        if not self.ours(want.name):
+            raise Foreign(f"switch {want.name}: names of this testbed begin with {self.prefix}")
+        nics = {nic.device for nic in self.place.has["config.network"].pnic}
+        if want.uplink is not None and want.uplink not in nics:
+            raise DriverError(f"switch {want.name}: {self.place.name} has no NIC {want.uplink}")
+
+    def _own(self, found: Standing | None) -> Standing | None:
+        if found is not None and (found.strange or not self.ours(found.name)):
+            raise Foreign(
+                f"switch {found.name} of {self.place.name} is not ours: "
+                f"{found.strange or 'it has a name of another testbed'}",
+                hint="look at it in the host's networking, and rename or remove it",
+            )
+        return found
+
+    def _add(self, want: Switch) -> Standing | None:
+        """What stood there already, None where the switch was made."""
+        try:
+            self.place.networks.AddVirtualSwitch(want.name, _spec(want))
+        except Exists:
+            found = self._own(self.net.standing(want.name, sure=True))
+            self.place.networks.UpdateVirtualSwitch(want.name, _spec(want))
+            return found
+        return None
+
+    def _put_group(self, name: str, found: Standing | None) -> None:
+        spec = _group_spec(name, name)
+        if found is not None and found.group is not None:
+            self.place.networks.UpdatePortGroup(name, spec)
+            return
+        try:
+            self.place.networks.AddPortGroup(spec)
+        except Exists:
+            there = self.net.group(name)
+            if there is None or there.switch != name:
+                raise Foreign(
+                    f"port group {name} of {self.place.name} is on another switch than ours"
+                ) from None
+
+    def _remove(self, found: Standing) -> None:
+        """Raises faults; what is gone already is no error."""
+        networks = self.place.networks
+        if found.groups:
+            _unless_gone(networks.RemovePortGroup, found.name)
+        _unless_gone(networks.RemoveVirtualSwitch, found.name)
+
+    def _free(self, name: str) -> None:
+        """Raise where VMs are on its port group: Foreign where they are another's."""
+        network = self.session.content.searchIndex.FindChild(self.place.network_folder, name)
+        refs = get(self.session, network, "vm").get("vm", ()) if network is not None else ()
+        vms = [v.has for v in each(self.session, refs, "name", "runtime.host")]
+        here = sorted(v["name"] for v in vms if v.get("runtime.host") == self.place.host)
+        if strange := [vm for vm in here if not vm.startswith(self.vms)]:
+            raise Foreign(f"switch {name}: on its port group is VM {', '.join(strange)}")
+        if here:
+            raise DriverError(f"switch {name} is in use by VM {', '.join(here)}")
+
+
+def _unless_gone(remove: Any, name: str) -> None:
+    try:
+        remove(name)
+    except (vim.fault.NotFound, Gone):
+        return
+
+
+def _spec(want: Switch) -> Any:
+    """One uplink or none, and nothing let through that is not for the port."""
+    bridge = order = None
+    if want.uplink is not None:
+        bridge = _HOST.VirtualSwitch.BondBridge(nicDevice=[want.uplink])
+        active = _HOST.NetworkPolicy.NicOrderPolicy(activeNic=[want.uplink], standbyNic=[])
+        order = _HOST.NetworkPolicy.NicTeamingPolicy(nicOrder=active)
+    return _HOST.VirtualSwitch.Specification(
+        numPorts=PORTS,
+        bridge=bridge,
+        mtu=want.mtu,
+        policy=_HOST.NetworkPolicy(
+            security=_HOST.NetworkPolicy.SecurityPolicy(
+                allowPromiscuous=False, macChanges=False, forgedTransmits=False
+            ),
+            nicTeaming=order,
+            shapingPolicy=_HOST.NetworkPolicy.TrafficShapingPolicy(enabled=False),
+        ),
+    )
+
+
+def _group_spec(name: str, switch: str, rate_mbit: int | None = None) -> Any:
+    """Peak and average are one, so that a burst is no faster."""
+    policy = _HOST.NetworkPolicy()
+    if rate_mbit is not None:
+        bits = rate_mbit * MBIT
+        policy.shapingPolicy = _HOST.NetworkPolicy.TrafficShapingPolicy(
+            enabled=True, averageBandwidth=bits, peakBandwidth=bits, burstSize=bits // 80
+        )
+    return _HOST.PortGroup.Specification(name=name, vlanId=0, vswitchName=switch, policy=policy)
