@@ -22,7 +22,7 @@ LOOKS_AT_ONCE = 4  # each is a command on the host, or more
 #: built in, so that a bare checkout needs no install
 BUILTIN: Mapping[str, str] = {
     "fake": "drivers.fake:Fake",
-    "kvm": "drivers.kvm:Kvm",
+    "kvm": "drivers.kvm.driver:Kvm",
     "vsphere": "drivers.vsphere:Vsphere",
 }
 

@@ -162,7 +162,7 @@ def opened(
 
 
 def _lab(spec: Spec, lg_host: Host, namespace: str) -> Driver:
-    from drivers.lab import Lab
+    from drivers.lab.driver import Lab
 
     if spec.load_generator is not None:
         return Lab(lg_host, spec.name, None)

@@ -137,7 +137,7 @@ def cabled(host: Host) -> Iterator[None]:
 @contextmanager
 def kvm(target: Target, host: Host) -> Iterator[Peer]:
     libvirt: Any = pytest.importorskip("libvirt")
-    from drivers.kvm import Kvm
+    from drivers.kvm.driver import Kvm
 
     driver = Kvm(target, host)
     conn = libvirt.open(target.uri)

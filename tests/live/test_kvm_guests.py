@@ -13,8 +13,8 @@ from threading import Event
 
 import pytest
 
-from drivers.kvm import Kvm
-from drivers.kvm_golden import NAME, PLUGGED
+from drivers.kvm.driver import Kvm
+from drivers.kvm.golden import NAME, PLUGGED
 from provision import image, state
 from provision.access import Access, address
 from provision.driver import Target
@@ -210,7 +210,7 @@ def test_a_golden_guest_cut_short_goes_with_the_next_drop() -> None:
 
 
 def _xml(bed: Bed, guest: Guest, boot: object) -> str:
-    from drivers.kvm_xml import domain
+    from drivers.kvm.xml import domain
 
     body = bed.driver.guests._body(guest, boot, frozenset())  # type: ignore[arg-type]
     return domain(guest, body, bare=True)

@@ -43,7 +43,7 @@ sshd = subprocess.Popen([
     "-o", "ListenAddress=127.0.0.1", "-o", "StrictModes=no", "-o", "PidFile=none",
     "-o", "PermitRootLogin=prohibit-password",
 ], stderr=subprocess.DEVNULL)
-from drivers.kvm import Kvm
+from drivers.kvm.driver import Kvm
 from provision import image
 from provision.driver import Target
 from provision.resources import key

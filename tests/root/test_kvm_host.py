@@ -17,8 +17,8 @@ pytest.importorskip("libvirt")
 
 import libvirt
 
-from drivers.kvm import Kvm
-from drivers.kvm_disks import Boot, Disks
+from drivers.kvm.disks import Boot, Disks
+from drivers.kvm.driver import Kvm
 from provision.driver import Target
 from provision.errors import DriverError, PreflightError
 from provision.host import Host
@@ -138,7 +138,7 @@ def test_no_permission_names_the_group(tmp_path: Path) -> None:
         server.listen()
         done = run_as(
             65534,
-            "from drivers.kvm_connect import connect\n"
+            "from drivers.kvm.connect import connect\n"
             "from provision.errors import Unreachable\n"
             f"try: connect('qemu+unix:///system?socket={path}')\n"
             "except Unreachable as e: print(e, e.hint)",
@@ -160,8 +160,8 @@ mkdir -p /run/private /var/lib/libvirt/images
 mknod -m 600 /run/private/kvm c 10 232
 [ ! -e /dev/kvm ] || mount --bind /run/private/kvm /dev/kvm
 ''')
-from drivers import kvm_daemon
-from drivers.kvm_connect import connect
+from drivers.kvm.driver import daemon as kvm_daemon
+from drivers.kvm.connect import connect
 """
 needs_libvirtd = pytest.mark.skipif(
     not Path("/usr/sbin/libvirtd").exists() or Path("/run/systemd/system").exists(),

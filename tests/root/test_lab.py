@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from drivers.lab import Lab
-from drivers.linux_links import staged
-from drivers.linux_net import LinuxNet
+from drivers.lab.driver import Lab
+from drivers.linux.links import staged
+from drivers.linux.net import LinuxNet
 from provision.errors import DriverError, PreflightError, Unsupported
 from provision.host import Host
 from provision.resources import Cable, Namespace, Port, Resource, Uplink, key
@@ -160,7 +160,7 @@ def test_another_testbeds_lab_is_not_ours(lab: Lab, host: Host) -> None:
 
 PUT = """
 import sys
-from drivers.lab import Lab
+from drivers.lab.driver import Lab
 from provision.resources import Cable, Namespace, Port
 from tests.root.test_lab import MACHINE, wants
 lab = Lab(MACHINE, "t1", sys.argv[1])

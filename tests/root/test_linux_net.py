@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from drivers.linux_links import staged
-from drivers.linux_net import LinuxNet
+from drivers.linux.links import staged
+from drivers.linux.net import LinuxNet
 from provision.errors import DriverError, PreflightError, Unsupported
 from provision.host import Host
 from provision.resources import Switch, Uplink, key

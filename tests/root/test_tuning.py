@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from drivers.linux_tuning import LinuxTuning, Places
+from drivers.linux.tuning import LinuxTuning, Places
 from provision.errors import DriverError, HostError, PreflightError, Unsupported
 from provision.host import Host
 from provision.resources import Tuning, key

@@ -11,9 +11,9 @@ import pytest
 
 pytest.importorskip("libvirt")
 
-from drivers import kvm_facts
-from drivers.kvm_connect import connect
-from drivers.kvm_facts import MODELS, WORDS, Machine, cannot, changes, choose_accel, look, refuse
+from drivers.kvm import facts as kvm_facts
+from drivers.kvm.connect import connect
+from drivers.kvm.facts import MODELS, WORDS, Machine, cannot, changes, choose_accel, look, refuse
 from provision.driver import Change
 from provision.errors import PreflightError, Unreachable, Unsupported, UserError
 from provision.host import Host

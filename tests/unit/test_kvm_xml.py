@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.kvm_parse import effective, parse
-from drivers.kvm_xml import Body, domain, mark, quota_us, shares, tap
-from drivers.linux_slices import from_cpu_weight
+from drivers.kvm.parse import effective, parse
+from drivers.kvm.xml import Body, domain, mark, quota_us, shares, tap
+from drivers.linux.slices import from_cpu_weight
 from provision.errors import Unsupported
 from provision.resources import Guest, Vnic
 from provision.units import cpu_list

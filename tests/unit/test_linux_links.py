@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from drivers.linux_links import Link, OvsBridge, View, links, staged, view
-from drivers.linux_uplinks import (
+from drivers.linux.links import Link, OvsBridge, View, links, staged, view
+from drivers.linux.uplinks import (
     NAME_MAX,
     address_label,
     count,

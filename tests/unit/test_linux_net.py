@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drivers.linux_net import LinuxNet
+from drivers.linux.net import LinuxNet
 from provision.host import Host
 
 

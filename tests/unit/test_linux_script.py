@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from drivers.linux_script import Script
+from drivers.linux.script import Script
 from provision.errors import DriverError, HostError
 from provision.host import Host
 

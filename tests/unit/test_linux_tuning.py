@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers import linux_slices, shield
-from drivers.linux_tuning import LinuxTuning, Places
+from drivers.linux import shield
+from drivers.linux import slices as linux_slices
+from drivers.linux.tuning import LinuxTuning, Places
 from provision.errors import HostError, PreflightError, Unsupported
 from provision.host import Host
 from provision.resources import Tuning

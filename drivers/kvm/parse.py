@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from drivers.kvm_xml import FIRST_SLOT, KB_PER_MBIT, TYPES, URN, domain_name
-from drivers.linux_slices import from_cpu_weight
+from drivers.kvm.xml import FIRST_SLOT, KB_PER_MBIT, TYPES, URN, domain_name
+from drivers.linux.slices import from_cpu_weight
 from provision.resources import Guest, Vnic
 from provision.units import cpu_list, cpus
 

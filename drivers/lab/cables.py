@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from drivers import reap
-from drivers.linux_links import Link, links, mark, sections, staged
-from drivers.linux_script import Script
+from drivers.linux import reap
+from drivers.linux.links import Link, links, mark, sections, staged
+from drivers.linux.script import Script
 from provision.errors import Foreign, HostError, Unsupported
 from provision.host import Host
 from provision.resources import Cable, Namespace

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from drivers.linux_links import sections
-from drivers.linux_script import Script
+from drivers.linux.links import sections
+from drivers.linux.script import Script
 from provision.errors import HostError, Unsupported
 from provision.host import Host
 from provision.units import cpu_list, cpus

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from drivers import linux_slices, shield
-from drivers.linux_links import sections
+from drivers.linux import shield
+from drivers.linux import slices as linux_slices
+from drivers.linux.links import sections
 from provision.errors import DriverError, HostError, PreflightError, Unsupported
 from provision.host import Host
 from provision.resources import Key, Resource, Tuning, label

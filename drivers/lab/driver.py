@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from drivers.lab_cables import Cables
-from drivers.lab_ports import Ports
-from drivers.linux_links import view
-from drivers.linux_uplinks import count, uplinks
+from drivers.lab.cables import Cables
+from drivers.lab.ports import Ports
+from drivers.linux.links import view
+from drivers.linux.uplinks import count, uplinks
 from provision.driver import Change, Check, Facts, UplinkFacts, Usage
 from provision.errors import DriverError, HostError, Unreachable, Unsupported
 from provision.host import Host

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import libvirt
 
-from drivers import kvm_live, kvm_snapshots
-from drivers.kvm_connect import told, words
-from drivers.kvm_disks import Boot, Disks
-from drivers.kvm_domains import Domains, stop, vanish
-from drivers.kvm_facts import LIVE, Machine, refuse
-from drivers.kvm_golden import Golden
-from drivers.kvm_parse import Seen, effective
-from drivers.kvm_xml import Body, domain
-from drivers.linux_links import view
+from drivers.kvm import live, snapshots
+from drivers.kvm.connect import told, words
+from drivers.kvm.disks import Boot, Disks
+from drivers.kvm.domains import Domains, stop, vanish
+from drivers.kvm.facts import LIVE, Machine, refuse
+from drivers.kvm.golden import Golden
+from drivers.kvm.parse import Seen, effective
+from drivers.kvm.xml import Body, domain
+from drivers.linux.links import view
 from provision.driver import Target
 from provision.errors import DriverError, HostError, PreflightError
 from provision.host import Host
@@ -63,7 +63,7 @@ class Guests:
                 self._make(want, self._body(want, boot, ovs), boot)
             elif have.running and differ <= {*LIVE} and not self.machine.simulated:
                 body = self._body(want, boot, ovs, seen)
-                kvm_live.change(self.domains.conn, found, have, want, body)
+                live.change(self.domains.conn, found, have, want, body)
             else:
                 self._restart(found, want, self._body(want, boot, ovs, seen))
 
@@ -84,14 +84,14 @@ class Guests:
         """As ``Driver.checkpoint``: memory and disk; the one before is replaced."""
         found, _ = self.domains.there(name)
         with told(f"checkpoint guest {name}"):
-            kvm_snapshots.take(found)
+            snapshots.take(found)
 
     def revert(self, name: str) -> None:
         """As ``Driver.revert``, with the clock set to now."""
         found, _ = self.domains.there(name)
         image = self.target.image
         with told(f"revert guest {name}"):
-            kvm_snapshots.back(
+            snapshots.back(
                 self.domains.conn, found, name, self.machine.simulated,
                 ours=image is not None and image.kernel is not None,
             )  # fmt: skip
@@ -214,7 +214,7 @@ class Guests:
         if (seed := _seed(self._identity(want))) is not None:
             self.disks.reseed(want.name, seed)
         stop(found)
-        kvm_snapshots.forget(found)  # its memory belongs to the former shape
+        snapshots.forget(found)  # its memory belongs to the former shape
         text = domain(want, replace(body, started="booted"))
         self._start(self.domains.conn.defineXML(text), want)
 

@@ -12,15 +12,15 @@ from threading import Lock
 
 import libvirt
 
-from drivers.kvm_connect import Connection, connect, words
-from drivers.kvm_disks import Disks
-from drivers.kvm_domains import Domains
-from drivers.kvm_facts import WORDS, Machine, cannot, changes, choose_accel, look, unfit
-from drivers.kvm_golden import Golden
-from drivers.kvm_guests import Guests
-from drivers.linux_net import FLAVOURS, LinuxNet
-from drivers.linux_tuning import CPUS, IRQ, WEIGHT, LinuxTuning
-from drivers.linux_uplinks import count
+from drivers.kvm.connect import Connection, connect, words
+from drivers.kvm.disks import Disks
+from drivers.kvm.domains import Domains
+from drivers.kvm.facts import WORDS, Machine, cannot, changes, choose_accel, look, unfit
+from drivers.kvm.golden import Golden
+from drivers.kvm.guests import Guests
+from drivers.linux.net import FLAVOURS, LinuxNet
+from drivers.linux.tuning import CPUS, IRQ, WEIGHT, LinuxTuning
+from drivers.linux.uplinks import count
 from provision.driver import Check, Facts, Target, Usage
 from provision.errors import DriverError, Unreachable, Unsupported
 from provision.host import Host

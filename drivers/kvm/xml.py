@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2s
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from drivers.linux_slices import cpu_weight
+from drivers.linux.slices import cpu_weight
 from provision.errors import Unsupported
 from provision.resources import Guest, Vnic, dump
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from drivers.kvm_xml import shares
-from drivers.linux_links import sections
+from drivers.kvm.xml import shares
+from drivers.linux.links import sections
 from provision.driver import Change, NicModel
 from provision.errors import PreflightError, Unsupported
 from provision.host import Host

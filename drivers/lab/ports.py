@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from drivers.linux_links import Link, View, view
-from drivers.linux_script import Script
-from drivers.linux_uplinks import NAME_MAX, address_label, is_ours, nic, refuse_used
+from drivers.linux.links import Link, View, view
+from drivers.linux.script import Script
+from drivers.linux.uplinks import NAME_MAX, address_label, is_ours, nic, refuse_used
 from provision.errors import PreflightError
 from provision.host import Host
 from provision.resources import Port

@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 
 import libvirt
 
-from drivers import kvm_daemon
+from drivers.kvm import daemon
 from provision.errors import DriverError, Unreachable, UserError
 from provision.host import Host, ssh
 
@@ -53,7 +53,7 @@ def connect(uri: str, host: Host | None = None) -> Connection:
     parts = urlsplit(uri)
     _refuse(uri, parts)
     remote = parts.scheme == "qemu+ssh"
-    daemon = kvm_daemon.ensure() if uri == LOCAL else ""
+    started = daemon.ensure() if uri == LOCAL else ""
     _event_loop()
     try:
         conn = libvirt.open(uri)
@@ -64,7 +64,7 @@ def connect(uri: str, host: Host | None = None) -> Connection:
     folder = TemporaryDirectory(prefix="pv-") if remote and host is None else None
     if host is None:
         host = _far(parts, Path(folder.name)) if folder is not None else Host()
-    return Connection(conn, host, daemon, folder)
+    return Connection(conn, host, started, folder)
 
 
 @contextmanager

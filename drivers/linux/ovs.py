@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from drivers.linux_links import Link, View
-from drivers.linux_script import Script
+from drivers.linux.links import Link, View
+from drivers.linux.script import Script
 from provision.errors import HostError, PreflightError
 from provision.host import Host
 from provision.resources import Switch

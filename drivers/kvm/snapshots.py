@@ -10,8 +10,8 @@ from typing import Any
 import libvirt
 import libvirt_qemu
 
-from drivers import kvm_agent
-from drivers.kvm_domains import snapshot
+from drivers.kvm import agent
+from drivers.kvm.domains import snapshot
 from provision.errors import DriverError
 
 CLEAN = "clean"
@@ -27,7 +27,7 @@ def take(found: Any) -> None:
     forget(found)
     wish = ET.Element("domainsnapshot")
     ET.SubElement(wish, "name").text = CLEAN
-    if kvm_agent.connected(found):
+    if agent.connected(found):
         ET.SubElement(wish, "description").text = WITH_AGENT
     found.snapshotCreateXML(ET.tostring(wish, encoding="unicode"))
 
@@ -53,7 +53,7 @@ def back(conn: Any, found: Any, name: str, simulated: bool, ours: bool) -> None:
         # a QEMU of its own for the snapshot: slower, and right whatever became of the guest
         found.revertToSnapshot(clean, _RUNNING)
     if with_agent:
-        kvm_agent.insist(conn, found, lambda: _wake(found, ours))
+        agent.insist(conn, found, lambda: _wake(found, ours))
 
 
 def _load(found: Any) -> bool:
@@ -72,7 +72,7 @@ def _load(found: Any) -> bool:
 def _wake(found: Any, ours: bool) -> None:
     """What a guest needs that comes back from memory. Raises DriverError, libvirtError."""
     if ours:
-        kvm_agent.run(found, WAKE, f"{time.time():.6f}", secrets.token_hex(64))
-        kvm_agent.correct_clock(found)
+        agent.run(found, WAKE, f"{time.time():.6f}", secrets.token_hex(64))
+        agent.correct_clock(found)
     else:
-        kvm_agent.set_clock(found)
+        agent.set_clock(found)

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from drivers import linux_ovs
-from drivers.linux_links import View, mark, staged, view
-from drivers.linux_script import Script
-from drivers.linux_uplinks import Counters, count, nic, refuse_used, uplinks
+from drivers.linux import ovs as linux_ovs
+from drivers.linux.links import View, mark, staged, view
+from drivers.linux.script import Script
+from drivers.linux.uplinks import Counters, count, nic, refuse_used, uplinks
 from provision.driver import UplinkFacts
 from provision.errors import DriverError, Foreign, Unsupported
 from provision.host import Host

@@ -8,10 +8,10 @@ from typing import Any
 
 import libvirt
 
-from drivers.kvm_connect import told
-from drivers.kvm_facts import Machine
-from drivers.kvm_parse import Seen, parse
-from drivers.kvm_xml import domain_name
+from drivers.kvm.connect import told
+from drivers.kvm.facts import Machine
+from drivers.kvm.parse import Seen, parse
+from drivers.kvm.xml import domain_name
 from provision.errors import DriverError, Foreign
 
 _GONE = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT)

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import libvirt
 
-from drivers import kvm_agent
-from drivers.kvm_disks import Boot, Disks
-from drivers.kvm_domains import Domains, snapshot, vanish
-from drivers.kvm_xml import Body, domain, interface
+from drivers.kvm import agent
+from drivers.kvm.disks import Boot, Disks
+from drivers.kvm.domains import Domains, snapshot, vanish
+from drivers.kvm.xml import Body, domain, interface
 from provision.errors import DriverError
 from provision.resources import Guest, Vnic
 
@@ -98,12 +98,12 @@ class Golden:
         from provision.seed import document
 
         found.resume()
-        kvm_agent.insist(
+        agent.insist(
             self.domains.conn,
             found,
-            lambda: kvm_agent.run(found, IDENTIFY, "live", stdin=document(identity)),
+            lambda: agent.run(found, IDENTIFY, "live", stdin=document(identity)),
         )
-        kvm_agent.correct_clock(found)
+        agent.correct_clock(found)
 
     def clear_stale(self) -> None:
         """Remove what an earlier, killed process left of making a golden guest."""
@@ -135,9 +135,9 @@ class Golden:
         conn = self.domains.conn
         found = conn.defineXML(domain(blank, own, bare=True))
         found.create()
-        if not kvm_agent.wait(conn, found, BOOT_S):
+        if not agent.wait(conn, found, BOOT_S):
             raise DriverError(f"the golden guest's agent is silent after {BOOT_S} s")
-        kvm_agent.run(found, WARM)
+        agent.run(found, WARM)
         found.suspend()
         found.snapshotCreateXML(f"<domainsnapshot><name>{NAME}</name></domainsnapshot>")
         saved = snapshot(found, NAME)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2s
 
-from drivers.linux_links import MARK, Address, Link, View, mark, sections, view
+from drivers.linux.links import MARK, Address, Link, View, mark, sections, view
 from provision.driver import UplinkFacts
 from provision.errors import DriverError, PreflightError
 from provision.host import Host

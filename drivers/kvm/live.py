@@ -7,7 +7,7 @@ from typing import Any
 
 import libvirt
 
-from drivers.kvm_xml import PERIOD_US, PREFIX, URN, Body, domain, mark, quota_us, shares
+from drivers.kvm.xml import PERIOD_US, PREFIX, URN, Body, domain, mark, quota_us, shares
 from provision.resources import Guest
 from provision.units import cpus
 

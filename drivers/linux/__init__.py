@@ -1,0 +1,1 @@
+"""What hosts that run Linux share: links, bridges, tuning, scripts."""
