@@ -23,7 +23,7 @@ LOOKS_AT_ONCE = 4  # each is a command on the host, or more
 BUILTIN: Mapping[str, str] = {
     "fake": "drivers.fake:Fake",
     "kvm": "drivers.kvm.driver:Kvm",
-    "vsphere": "drivers.vsphere:Vsphere",
+    "vsphere": "drivers.vsphere.driver:Vsphere",
 }
 
 
