@@ -17,7 +17,6 @@ from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
-from uuid import uuid4
 
 from drivers.vsphere.api import Gone, vim
 from drivers.vsphere.connect import Session
@@ -41,6 +40,7 @@ class Disks:
     session: Session
     place: Place
     tasks: Tasks
+    testbed: str
     _placed: dict[str, str] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
@@ -72,13 +72,22 @@ class Disks:
         with suppress(vim.fault.FileNotFound, Gone):
             self.tasks.run(lambda: manager.DeleteDatastoreFile_Task(path, center))
 
+    def sweep(self) -> None:
+        """Remove what an upload left that was cut short; no error where there is none."""
+        self.remove(self._part())
+
+    def _part(self) -> str:
+        """Where an upload of this testbed comes to lie; there is one at a time."""
+        return self.place.datastore.path(STORE, f"{self.testbed}.part")
+
     def _ensure(self, image: Image, say: Say) -> str:
         at, short = self.place.datastore.path, image.digest[:16]
-        store, part = at(STORE, short), at(STORE, f"part-{uuid4().hex}")
+        store, part = at(STORE, short), self._part()
         disk = at(STORE, short, "disk.vmdk")
         if self._there(store, "disk.vmdk"):
             return disk
         manager, center = self.session.content.fileManager, self.place.datacenter
+        self.remove(part)  # of an upload that was cut short
         self.folder(part)
         try:
             with TemporaryDirectory(prefix="provision-") as scratch:
@@ -109,8 +118,9 @@ class Disks:
 
     def _upload(self, file: Path, path: str, say: Say) -> None:
         """PUT it, with its size known, so that what is cut short is seen as such."""
+        vim.ServiceInstance("ServiceInstance", self.session).CurrentTime()  # a session that lives
         size = file.stat().st_size
-        where = {"dcPath": self.place.datacenter_name, "dsName": self.place.datastore.name}
+        where = {"dcPath": self.place.datacenter_path, "dsName": self.place.datastore.name}
         link = self.session.to.connection()
         try:
             link.putrequest("PUT", f"/folder/{quote(path)}?{urlencode(where, quote_via=quote)}")

@@ -68,7 +68,7 @@ class Vsphere:
         self.switches = Switches(session, place, net, prefix, vms)
         found = Vms(session, place, tasks, networks, target.testbed)
         sources = Sources(session, place)
-        disks = Disks(session, place, tasks)
+        disks = Disks(session, place, tasks, target.testbed)
         maker = Maker(place, tasks, found, sources, disks, target.image)
         functions = uplinks.virtual_functions(place)
         self.fit = fit.Fit(place, networks, sources, target.image, functions)
@@ -85,6 +85,15 @@ class Vsphere:
     def read(self, key: Key) -> Resource | None:
         kind, name = key
         return self.guests.read(name) if kind == Guest.kind else self._switch(key).read(name)
+
+    def look(self, keys: Iterable[Key]) -> dict[Key, Resource | None]:
+        """As ``read``, of all at once: the host's network and the VMs are each read in one go."""
+        keys = list(keys)
+        switches, groups = self.switches.look() if keys else ({}, {})
+        guests = self.guests.look([n for kind, n in keys if kind == Guest.kind], groups)
+        found: dict[Key, Resource | None] = {(Guest.kind, n): g for n, g in guests.items()}
+        found |= {(Switch.kind, n): s for n, s in switches.items()}
+        return {key: found.get(key) for key in keys}
 
     def put(self, want: Resource) -> None:
         with self._room:
@@ -112,8 +121,9 @@ class Vsphere:
             self.guests.revert(_guest(key))
 
     def owned(self) -> Iterable[Key]:
-        guests = [(Guest.kind, name) for name in self.guests.vms.names()]
-        return [*guests, *((Switch.kind, name) for name in self.switches.names())]
+        with told("list guests"):
+            guests = [(Guest.kind, name) for name in self.guests.vms.look()]
+        return [*guests, *((Switch.kind, name) for name in self.switches.look()[0])]
 
     def usage(self) -> Usage:
         return Usage(time(), (), {}, {})

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import uuid4
 
 from drivers.vsphere import spec as wording
-from drivers.vsphere.api import Exists, told, vim
+from drivers.vsphere.api import Exists, NoPermission, told, vim
 from drivers.vsphere.fit import LIVE, Fit
-from drivers.vsphere.hostnet import HostNet
+from drivers.vsphere.hostnet import Group, HostNet
 from drivers.vsphere.make import Maker
 from drivers.vsphere.networks import Networks
 from drivers.vsphere.parse import OFF, Seen
@@ -50,6 +51,13 @@ class Guests:
         with told(f"read guest {name}"):
             _, seen = self.vms.find(name)
             return self._as_is(seen) if seen is not None else None
+
+    def look(self, names: Iterable[str], groups: Mapping[str, Group]) -> dict[str, Guest | None]:
+        """As ``read``, of many at once; ``groups`` are all port groups of the host."""
+        with told("read guests"):
+            found = self.vms.look()
+        rates = {name: group.rate_mbit for name, group in groups.items()}
+        return {n: _rated(s.guest, rates) if (s := found.get(n)) else None for n in names}
 
     def put(self, want: Guest) -> None:
         """As ``Driver.put``; a change is made live, else by a restart, else by a new guest."""
@@ -107,8 +115,9 @@ class Guests:
         seen = self.vms.own(name)
         if seen is not None:
             self.vms.vanish(name, seen)
-        elif self.maker.builds:
-            self.vms.sweep(name)
+        else:
+            with suppress(NoPermission):  # then there is nothing of ours either
+                self.vms.sweep(name)
         self._started.pop(name, None)
 
     def _revert(self, name: str) -> None:
@@ -186,11 +195,8 @@ class Guests:
             say(f"VMware Tools are silent after {self.tools_s:g} s")
 
     def _as_is(self, seen: Seen) -> Guest:
-        groups = {
-            n: self.net.group(n)
-            for n in {v.switch for v in seen.guest.nics}
-            if self.switches.ours(n)
-        }
+        names = {v.switch for v in seen.guest.nics if self.switches.ours(v.switch)}
+        groups = {name: self.net.group(name) for name in names}
         return _rated(seen.guest, {n: g.rate_mbit if g else None for n, g in groups.items()})
 
     def _identity(self, want: Guest) -> dict[str, str]:

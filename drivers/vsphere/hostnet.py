@@ -75,7 +75,7 @@ class HostNet:
             if has is not None:
                 switch, group = (has.get(path) for path in paths)
                 return _standing(switch, group) if switch is not None else None
-        return next((s for s in self.all() if s.name == name), None)
+        return next((s for s in self.all()[0] if s.name == name), None)
 
     def group(self, name: str) -> Group | None:
         """The port group of that name."""
@@ -86,11 +86,12 @@ class HostNet:
                 return _group(has.get(path))
         return next((_group(g) for g in self._whole()[1] if g.spec.name == name), None)
 
-    def all(self) -> list[Standing]:
-        """Every standard switch of the host."""
+    def all(self) -> tuple[list[Standing], dict[str, Group]]:
+        """Every standard switch of the host, and every port group by its name."""
         switches, groups = self._whole()
-        by_name = {g.spec.name: g for g in groups}
-        return [_standing(s, by_name.get(s.name)) for s in switches]
+        by_name = {str(g.spec.name): g for g in groups}
+        standing = [_standing(s, by_name.get(s.name)) for s in switches]
+        return standing, {name: made for name, g in by_name.items() if (made := _group(g))}
 
     def _whole(self) -> tuple[list[Any], list[Any]]:
         has = get(self.session, self.place.networks, "networkInfo.vswitch", "networkInfo.portgroup")

@@ -37,14 +37,14 @@ class Datastore:
 class Place:
     """``has`` are the host's properties as they were at first; ``mhz`` is one CPU's.
 
-    ``drs`` says why the cluster does not let VMs keep to CPUs, "" = it does.
+    ``datacenter_path`` is from the root; ``drs`` says why the cluster does not let VMs keep to CPUs, "" = it does.
     """
 
     host: Any
     name: str
     has: Properties
     datacenter: Any
-    datacenter_name: str
+    datacenter_path: str
     vm_folder: Any
     network_folder: Any
     pool: Any
@@ -85,13 +85,13 @@ def find(session: Session, target: Target) -> Place:
             f"host {name} is {'in maintenance mode' if state == 'connected' else state}"
         )
     over = get(session, has["parent"], "resourcePool", "configurationEx")
-    center = _datacenter(session, host.ref)
+    center, path = _datacenter(session, host.ref)
     return Place(
         host=host.ref,
         name=name,
         has=has,
         datacenter=center.ref,
-        datacenter_name=str(center.has["name"]),
+        datacenter_path=path,
         vm_folder=center.has["vmFolder"],
         network_folder=center.has["networkFolder"],
         pool=_pool(session, over["resourcePool"], target.pool),
@@ -145,12 +145,18 @@ def _host(session: Session, asked: str) -> Found:
     return hit
 
 
-def _datacenter(session: Session, host: Any) -> Found:
-    """The datacenter above a host; an ESXi host by itself has one too."""
+def _datacenter(session: Session, host: Any) -> tuple[Found, str]:
+    """The datacenter above a host, and its path; an ESXi host by itself has one too."""
     up = step("up", vim.ManagedEntity, "parent", "up")
-    paths = ("name", "vmFolder", "networkFolder")
-    found = retrieve(session, [spec(host, paths, through=[up], kind=vim.Datacenter)])
-    return found[0]
+    wanted = spec(host, ("vmFolder", "networkFolder"), through=[up], kind=vim.Datacenter)
+    wanted.propSet.append(spec(host, ("name", "parent"), kind=vim.ManagedEntity).propSet[0])
+    above = {f.ref: f for f in retrieve(session, [wanted])}
+    center = next(f for f in above.values() if "vmFolder" in f.has)
+    names, here = [], center
+    while (parent := here.has.get("parent")) is not None:  # the root's own name is in no path
+        names.append(str(here.has["name"]))
+        here = above[parent]
+    return center, "/".join(reversed(names))
 
 
 def _pool(session: Session, root: Any, asked: str) -> Any:

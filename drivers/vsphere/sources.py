@@ -105,7 +105,7 @@ class Sources:
         if hits:
             raise UserError(
                 f"guests.image: {len(hits)} VMs are called {name!r}",
-                hint=f"give its path: {self.place.datacenter_name}/vm/FOLDER/{name}",
+                hint=f"give its path: {self.place.datacenter_path}/vm/FOLDER/{name}",
             )
         raise UserError(
             f"guests.image: no template or VM {name!r}{', '.join(_others(name, found))}",

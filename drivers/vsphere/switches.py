@@ -6,7 +6,6 @@ tag, and by a shape that nobody else gives them. vSphere API: HostNetworkSystem.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
@@ -47,8 +46,7 @@ class Switches:
             found = self.net.standing(name)
         if found is None or found.strange or not self.ours(name):
             return None
-        flavour = FLAVOUR if found.group is not None else f"{FLAVOUR} without its port group"
-        return Switch(name, flavour, found.uplink, found.mtu)
+        return _as_is(found)
 
     def put(self, want: Switch) -> None:
         """As ``Driver.put``."""
@@ -79,11 +77,11 @@ class Switches:
             self._free(name)
             self._remove(found)
 
-    def names(self) -> Iterator[str]:
-        """The testbed's switches."""
-        with told("list switches"):
-            found = self.net.all()
-        yield from (s.name for s in found if self.ours(s.name) and not s.strange)
+    def look(self) -> tuple[dict[str, Switch], dict[str, Group]]:
+        """All of the testbed's switches, and all port groups of the host, by name."""
+        with told("read switches"):
+            found, groups = self.net.all()
+        return {s.name: _as_is(s) for s in found if self.ours(s.name) and not s.strange}, groups
 
     def limit(self, group: Group, rate_mbit: int | None) -> None:
         """Hold each port of a port group to a rate of sending, None = to none. Raises faults."""
@@ -160,6 +158,11 @@ class Switches:
             raise Foreign(f"switch {name}: on its port group is VM {', '.join(strange)}")
         if here:
             raise DriverError(f"switch {name} is in use by VM {', '.join(here)}")
+
+
+def _as_is(found: Standing) -> Switch:
+    flavour = FLAVOUR if found.group is not None else f"{FLAVOUR} without its port group"
+    return Switch(found.name, flavour, found.uplink, found.mtu)
 
 
 def _unless_gone(remove: Any, name: str) -> None:

@@ -8,18 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from drivers.vsphere.api import Fault, Gone, told, vim
+from drivers.vsphere.api import Fault, Gone, vim
 from drivers.vsphere.connect import Session
 from drivers.vsphere.networks import Networks
 from drivers.vsphere.parse import OFF, ON, PATHS, Seen, parse
 from drivers.vsphere.place import Place
-from drivers.vsphere.read import Properties, each, get, retrieve, spec, step
+from drivers.vsphere.read import Found, Properties, each, get, retrieve, spec, step
 from drivers.vsphere.spec import MARK
 from drivers.vsphere.tasks import Tasks
 from provision.errors import DriverError, Foreign
 
 #: folder in a datastore for what we put together ourselves, and for disks that were uploaded
 STORE = "provision"
+MANY = 100
 
 
 @dataclass(slots=True)
@@ -60,7 +61,7 @@ class Vms:
         ref, seen = self.find(guest)
         if ref is not None and seen is None:
             raise Foreign(
-                f"VM {self.name(guest)} exists in {self.place.datacenter_name} without our mark",
+                f"VM {self.name(guest)} exists in {self.place.datacenter_path} without our mark",
                 hint=f"look at it: its extraConfig has no {MARK}={self.testbed}",
             )
         return seen
@@ -77,18 +78,20 @@ class Vms:
         self._refs[guest] = ref
         return self.there(guest)
 
-    def names(self) -> Iterator[str]:
-        """The guests that there are."""
+    def look(self) -> dict[str, Seen]:
+        """All guests that there are, by name. Raises faults."""
         prefix = self.name("")
-        with told("list VMs"):
-            child = step("child", vim.Folder, "childEntity")
-            wanted = spec(self.place.vm_folder, ("name",), through=[child], kind=vim.VirtualMachine)
-            found = retrieve(self.session, [wanted])
-            ours = [f.ref for f in found if f.has.get("name", "").startswith(prefix)]
-            for vm in each(self.session, ours, "name", "config.extraConfig"):
-                extra = {o.key: o.value for o in vm.has.get("config.extraConfig", ())}
-                if extra.get(MARK) == self.testbed:
-                    yield str(vm.has["name"]).removeprefix(prefix)
+        child = step("child", vim.Folder, "childEntity")
+        wanted = spec(self.place.vm_folder, ("name",), through=[child], kind=vim.VirtualMachine)
+        listed = retrieve(self.session, [wanted])
+        refs = {f.ref: name for f in listed if (name := str(f.has.get("name"))).startswith(prefix)}
+        found: dict[str, Seen] = {}
+        for vm in self._each([*refs]):
+            guest = refs[vm.ref].removeprefix(prefix)
+            seen = parse(vm.ref, guest, vm.has, self.place.mhz, self.networks.name)
+            if seen is not None and seen.mark == self.testbed:
+                found[guest], self._refs[guest] = seen, vm.ref
+        return found
 
     def power_on(self, ref: Any) -> None:
         """No error where it runs already. Raises faults."""
@@ -131,6 +134,20 @@ class Vms:
         manager, path = self.session.content.fileManager, self.folder(guest)
         with suppress(vim.fault.FileNotFound):
             self.tasks.run(lambda: manager.DeleteDatastoreFile_Task(path, self.place.datacenter))
+
+    def _each(self, refs: list[Any]) -> Iterator[Found]:
+        """Some at a time, so that no answer is too long; one that vanishes meanwhile is left out.
+
+        A call fails as a whole where one of its objects is gone.
+        """
+        for first in range(0, len(refs), MANY):
+            some = refs[first : first + MANY]
+            try:
+                yield from each(self.session, some, *PATHS)
+            except Gone:
+                for ref in some:
+                    with suppress(Gone):
+                        yield from each(self.session, [ref], *PATHS)
 
     def _look(self, guest: str) -> tuple[Any | None, Properties]:
         """One call for a VM that is known, two for another."""
