@@ -1,5 +1,1 @@
-"""VMware vSphere: an ESXi host by itself, or one of a vCenter's."""
-
-from drivers.vsphere.driver import Vsphere
-
-__all__ = ["Vsphere"]
+"""VMware vSphere: an ESXi host by itself, or one of a vCenter's; ``driver`` has the driver."""

@@ -37,7 +37,8 @@ class Datastore:
 class Place:
     """``has`` are the host's properties as they were at first; ``mhz`` is one CPU's.
 
-    ``datacenter_path`` is from the root; ``drs`` says why the cluster does not let VMs keep to CPUs, "" = it does.
+    ``datacenter_path`` is from the root; ``drs`` says why the cluster does not let VMs keep to
+    CPUs, "" = it does.
     """
 
     host: Any

@@ -187,7 +187,7 @@ def esxi(folder: Path) -> Iterator[Peer]:
 def vsphere(folder: Path, model: str, template: str) -> Iterator[Peer]:
     """Govmomi's simulator, with the published rules that it lacks."""
     pytest.importorskip("pyVmomi")
-    from drivers.vsphere import Vsphere
+    from drivers.vsphere.driver import Vsphere
     from tests.peers import oracle, vcsim
     from tests.vsphere import world
 
