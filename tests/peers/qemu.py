@@ -120,33 +120,34 @@ class GuestAgent:
         self._number = 0
 
     def call(self, number: int) -> None:
-        """Ask whether it is there: QEMU keeps the question until the guest listens."""
+        """Ask whether it is there: QEMU keeps the question until the guest listens.
+
+        The byte before it drops what was half said.
+        """
         self._number = number
         with suppress(OSError):
-            self._send("guest-sync-delimited", b"\xff", id=number)  # \xff drops what is half said
+            self._send("guest-sync-delimited", b"\xff", arguments={"id": number})
 
     def reports(self) -> Iterator[tuple[int, str, Mapping[str, list[str]]]]:
-        """Once it is there: the call's number, the host name, and IPv4 addresses by MAC."""
+        """Once it is there: the call's number, the host name, and IPv4 addresses by MAC.
+
+        A machine's reset may be several, each with a call: there may be as many reports.
+        """
+        name = ""
         with suppress(OSError, ValueError):
             while line := self._lines.readline():
+                # what a \xff provokes is an error without a return
                 answer = json.loads(line.rpartition(b"\xff")[2] or b"{}")
                 if answer.get("return") == self._number:
-                    name = self._ask("guest-get-host-name")["host-name"]
-                    yield (
-                        answer["return"],
-                        name,
-                        _addresses(self._ask("guest-network-get-interfaces")),
-                    )
+                    self._send("guest-get-host-name", id="name")
+                    self._send("guest-network-get-interfaces", id="nics")
+                elif "return" in answer and answer.get("id") == "name":
+                    name = answer["return"]["host-name"]
+                elif "return" in answer and answer.get("id") == "nics":
+                    yield self._number, name, _addresses(answer["return"])
 
-    def _ask(self, command: str) -> Any:
-        self._send(command)
-        answer = json.loads(self._lines.readline())
-        if "return" not in answer:
-            raise ValueError(f"{command}: {answer}")
-        return answer["return"]
-
-    def _send(self, command: str, before: bytes = b"", **arguments: Any) -> None:
-        words = json.dumps({"execute": command, "arguments": arguments})
+    def _send(self, command: str, before: bytes = b"", **more: Any) -> None:
+        words = json.dumps({"execute": command, **more})
         self._connection.sendall(before + words.encode() + b"\n")
 
 
