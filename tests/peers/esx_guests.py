@@ -10,8 +10,6 @@ that QEMU loads, from a virtio disk.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,6 +21,7 @@ from typing import Any
 from provision import image, state
 from tests.peers import oracle
 from tests.peers.esx_guest import FAULTS, Desk, Guest
+from tests.peers.scratch import scratch
 from tests.peers.vcsim import Event, vcsim
 from tests.peers.wires import wires
 
@@ -72,8 +71,7 @@ def esx_lab(
     assert found, "the guest image is not built: make image"
     nets = IPv4Network(management), IPv4Network(between)
     with ExitStack() as stack:
-        folder = Path(tempfile.mkdtemp(prefix="pvx-", dir="/var/tmp"))
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        folder = stack.enter_context(scratch("pvx-esx-", Path("/var/tmp")))
         laid = stack.enter_context(wires(pnics, *nets))
         peer = stack.enter_context(vcsim(model, pnics=pnics, agent=True, **more))
         lab = EsxLab(peer=peer, wires=laid, management=nets[0], image=found, folder=folder)

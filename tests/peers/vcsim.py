@@ -20,6 +20,7 @@ from pyVmomi import vim as typed_vim
 from pyVmomi import vmodl as typed_vmodl
 
 from tests.peers import certs, vcsim_build
+from tests.peers.scratch import scratch
 
 READY_S = 30
 END_S = 10
@@ -87,13 +88,13 @@ def vcsim(
     with ``pools`` pools below its root) or ESX. ``pnics`` are how many at 1 Gbit/s, or each one's
     speed in Mbit/s (0 = the link is down). ``api`` is the version offered ("" = 6.5). ``delay_ms``
     is by method, "*" for all. ``lacking`` are privileges, as ``Network.Assign`` or
-    ``Network.Assign@HostSystem``. With ``agent``, what happens to VMs waits for ``answer``.
+    ``Network.Assign@HostSystem``; ``vcsim/privileges.go`` has those that calls need. With
+    ``agent``, what happens to VMs waits for ``answer``.
     Raises PreflightError where it cannot be built.
     """
     speeds = [1000] * pnics if isinstance(pnics, int) else [*pnics]
     delays = [f"{method}:{ms}" for method, ms in (delay_ms or {}).items()]
-    with tempfile.TemporaryDirectory(prefix="pvx-vcsim-") as name:
-        folder = Path(name)
+    with scratch("pvx-vcsim-", Path(tempfile.gettempdir())) as folder:
         made = certs.make(folder)
         argv = [
             str(vcsim_build.program()), f"-esx={str(model == 'ESX').lower()}",

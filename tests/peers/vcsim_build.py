@@ -17,9 +17,13 @@ ROOMS = Path(__file__).parent / "vcsim"
 GOPATH = Path("/usr/share/gocode")
 SIMULATOR = GOPATH / "src/github.com/vmware/govmomi/simulator"
 PACKAGES = "golang-go golang-github-vmware-govmomi-dev"
-#: the one line that is changed: which object's method a call goes to
+#: the one line that is changed: whether a call is refused, and which object's method it goes to
 FORMER = "m := reflect.ValueOf(handler).MethodByName(name)"
-CHANGED = "m := reflect.ValueOf(Extend(handler)).MethodByName(name)"
+CHANGED = """\
+if f := Refuse(handler, method.Name); f != nil {
+		return &serverFaultBody{Reason: f}
+	}
+	m := reflect.ValueOf(Extend(handler)).MethodByName(name)"""
 BUILD_S = 300
 
 

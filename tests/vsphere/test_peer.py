@@ -5,19 +5,14 @@ What a test of the driver can prove is no more than what stands here.
 
 from __future__ import annotations
 
-import http.client
-import ssl
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from tests.peers import oracle
 from tests.peers.oracle import all_of, bond, done, group, host
-from tests.peers.vcsim import Vcsim, pyvim, vcsim, vim, vmodl
+from tests.peers.vcsim import Vcsim, vcsim, vim, vmodl
 
 Fault = vim.fault
 
@@ -165,63 +160,3 @@ def test_what_is_in_use_stays(si: Any, net: Any) -> None:
     assert "pv1" not in all_of(si, vim.Network)
     assert "pv1" not in [n.name for n in host(si).network]
     net.AddVirtualSwitch("pv2", bond("vmnic1"))
-
-
-def test_privileges_may_lack() -> None:
-    with vcsim(lacking=("Network.Assign", "Host.Config.Network@HostSystem")) as peer:
-        si = peer.connect()
-        content = si.RetrieveContent()
-        asked = ["Network.Assign", "Host.Config.Network", "VirtualMachine.State.CreateSnapshot"]
-        (key,) = [content.sessionManager.currentSession.key]
-        manager = content.authorizationManager
-
-        def granted(entity: Any) -> list[bool]:
-            (said,) = manager.HasPrivilegeOnEntities([entity], key, asked)
-            return [p.isGranted for p in said.privAvailability]
-
-        assert granted(host(si)) == [False, False, True]
-        assert granted(content.rootFolder) == [False, True, True]
-
-
-def test_tls_is_by_the_authority_given(peer: Vcsim) -> None:
-    with pytest.raises(ssl.SSLCertVerificationError):
-        pyvim.SmartConnect(
-            host="127.0.0.1", port=int(peer.uri.rsplit(":", 1)[1].strip("/")), user="x", pwd="y",
-            sslContext=ssl.create_default_context(),
-        )  # fmt: skip
-
-
-def test_a_session_that_is_idle_ends() -> None:
-    with vcsim(idle_s=0.2) as peer:
-        si = peer.connect()
-        end = time.monotonic() + 10
-        with pytest.raises(vim.fault.NotAuthenticated):
-            while time.monotonic() < end:
-                time.sleep(0.5)  # that nothing is asked meanwhile is what is tested
-                si.CurrentTime()
-
-
-def test_a_method_may_be_slow() -> None:
-    with vcsim(delay_ms={"AddVirtualSwitch": 300}) as peer:
-        net = host(peer.connect()).configManager.networkSystem
-        began = time.monotonic()
-        net.AddVirtualSwitch("pv1", bond())
-        assert time.monotonic() - began >= 0.3
-        with pytest.raises(Fault.NotFound):
-            net.RemoveVirtualSwitch("pv2")
-
-
-def test_it_ends_while_a_client_waits() -> None:
-    with vcsim(delay_ms={"CurrentTime": 60_000}) as peer:
-        si = peer.connect()
-
-        def ask() -> None:
-            with suppress(OSError, http.client.HTTPException):
-                si.CurrentTime()
-
-        waiting = threading.Thread(target=ask, daemon=True)
-        waiting.start()
-        waiting.join(0.5)
-        assert waiting.is_alive()
-        began = time.monotonic()
-    assert time.monotonic() - began < 4

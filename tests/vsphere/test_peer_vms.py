@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -185,69 +184,3 @@ def test_a_revert_restores_configuration_and_power(si: Any) -> None:
     assert vm.runtime.powerState == "poweredOff"
     done(warm.RemoveSnapshot_Task(False))
     assert [tree.name for tree in vm.snapshot.rootSnapshotList] == ["cold"]
-
-
-def test_a_reader_plays_the_host() -> None:
-    with vcsim(agent=True) as peer:
-        si = peer.connect()
-        vm = oracle.create(si, "one", [("e1000e", "VM Network", "00:50:56:00:00:01")], {"a": "b"})
-        task = vm.PowerOnVM_Task
-        result: list[Any] = []
-        caller = threading.Thread(target=lambda: result.append(task().info))
-        caller.start()
-        event = peer.events.get(timeout=10)
-        assert event is not None
-        assert (event["event"], event["name"], event["extra"]["a"]) == ("powerOn", "one", "b")
-        assert event["nics"] == [
-            {"model": "VirtualE1000e", "mac": "00:50:56:00:00:01", "network": "VM Network",
-             "connected": True},
-        ]  # fmt: skip
-        assert not result
-        peer.answer(event["number"], "no memory left")
-        caller.join(10)
-        assert result[0].error.reason == "no memory left"
-        assert vm.runtime.powerState == "poweredOff"
-
-
-def test_a_guest_reports_until_it_is_another() -> None:
-    with vcsim(agent=True) as peer:
-        si = peer.connect()
-        mac = "00:50:56:00:00:01"
-        vm = oracle.create(si, "one", [("e1000e", "VM Network", mac)])
-
-        def start(method: Any) -> int:
-            caller = threading.Thread(target=method)
-            caller.start()
-            while (event := peer.events.get(timeout=10)) is not None and "number" not in event:
-                pass
-            assert event is not None
-            peer.answer(event["number"], "")
-            caller.join(10)
-            return int(event["number"])
-
-        first = start(vm.PowerOnVM_Task)
-        second = start(vm.ResetVM_Task)
-        report = {"vm": vm._moId, "host": "vm1", "nics": {mac: ["192.0.2.7"]}}
-        content = si.RetrieveContent()
-        collector = content.propertyCollector
-        kinds = vim.PropertyCollector
-        collector.CreateFilter(
-            kinds.FilterSpec(
-                objectSet=[kinds.ObjectSpec(obj=vm)],
-                propSet=[kinds.PropertySpec(type=vim.VirtualMachine, pathSet=["guest.ipAddress"])],
-            ),
-            False,
-        )
-        version = collector.WaitForUpdatesEx("", None).version
-        peer.tools(report | {"number": first, "nics": {mac: ["192.0.2.6"]}})
-        peer.tools(report | {"number": second})
-        options = kinds.WaitOptions(maxWaitSeconds=10)
-        update = collector.WaitForUpdatesEx(version, options)
-        (change,) = update.filterSet[0].objectSet[0].changeSet
-        assert change.val == "192.0.2.7"
-        assert vm.guest.net[0].ipAddress == ["192.0.2.7"]
-        assert (vm.guest.hostName, vm.guest.toolsRunningStatus) == ("vm1", "guestToolsRunning")
-        peer.tools(report | {"number": second, "down": True})
-        while vm.guest.toolsRunningStatus == "guestToolsRunning":
-            assert collector.WaitForUpdatesEx(update.version, options)
-        assert vm.runtime.powerState == "poweredOff"

@@ -5,12 +5,9 @@ import (
 	"log"
 	"sort"
 	"strconv"
-	"strings"
 
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/simulator/esx"
-	"github.com/vmware/govmomi/vim25/methods"
-	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 )
 
@@ -66,30 +63,3 @@ func physical(template types.PhysicalNic, host int) []types.PhysicalNic {
 }
 
 func pnicKey(device string) string { return "key-vim.host.PhysicalNic-" + device }
-
-// authorization lacks the privileges that -lacking names; what it says is not enforced.
-type authorization struct {
-	*simulator.AuthorizationManager
-}
-
-func lacks(e types.ManagedObjectReference, id string) bool {
-	for _, word := range words(*lacking) {
-		name, kind, typed := strings.Cut(word, "@")
-		if name == id && (!typed || kind == e.Type) {
-			return true
-		}
-	}
-	return false
-}
-
-func (a authorization) HasPrivilegeOnEntities(r *types.HasPrivilegeOnEntities) soap.HasFault {
-	body := a.AuthorizationManager.HasPrivilegeOnEntities(r)
-	res := body.(*methods.HasPrivilegeOnEntitiesBody).Res
-	for i := range res.Returnval {
-		for j := range res.Returnval[i].PrivAvailability {
-			p := &res.Returnval[i].PrivAvailability[j]
-			p.IsGranted = !lacks(res.Returnval[i].Entity, p.PrivId)
-		}
-	}
-	return body
-}

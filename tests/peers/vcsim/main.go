@@ -115,7 +115,7 @@ func main() {
 		log.Fatal(err)
 	}
 	equip()
-	simulator.Extend = extend
+	simulator.Extend, simulator.Refuse = extend, denied
 
 	pair, err := tls.LoadX509KeyPair(*cert, *key)
 	if err != nil {
