@@ -2,7 +2,7 @@
 PROVISION = .venv/bin/provision
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test check setup test-setup image bench clean
+.PHONY: demo test check setup test-setup image bench bench-vsphere clean
 
 demo: image
 	tools/demo
@@ -25,8 +25,11 @@ test-setup:
 image: setup
 	$(PROVISION) image build
 
-bench: test-setup image
+bench: image
 	.venv/bin/python -m tests.bench
+
+bench-vsphere: test-setup
+	.venv/bin/python -m tests.bench.vsphere
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
