@@ -92,15 +92,19 @@ class _Hypervisor:
         while (event := self._lab.peer.events.get()) is not None:
             self._lab.history.append(event)
             if event["event"] == "network":
-                try:
-                    self._lab.wires.sync(event["switches"])
-                except FAULTS as e:
-                    self._lab.complaints.append(f"network: {e}")
+                self._network(event)
             elif "number" in event:
                 vm = event["vm"]
                 if vm not in self._guests:
                     self._guests[vm] = Guest(self._lab, vm, len(self._guests))
                 self._guests[vm].events.put(event)
+
+    def _network(self, event: Event) -> None:
+        try:
+            self._lab.wires.sync(event["switches"])
+        except FAULTS as e:
+            self._lab.complaints.append(f"network: {e}")
+        self._lab.peer.answer(event["number"], "")
 
     def end(self) -> None:
         """Kill all guests, and wait for their end."""

@@ -15,7 +15,7 @@ import (
 )
 
 // Events tell a reader all that it needs to act as the host would, so that it never has to ask.
-// With -agent each event of a VM waits for "NUMBER" (done) or "NUMBER why not" on standard input.
+// With -agent each event with a number waits for "NUMBER" (done) or "NUMBER why not" on standard input.
 // "tools JSON" there is a report of VMware Tools, see tools.go.
 var events = struct {
 	sync.Mutex
@@ -56,18 +56,13 @@ func answers(in io.Reader) {
 	}
 }
 
-// tell is the host's part of an operation on a VM; the fault is why the host could not play it.
-func tell(event string, vm *simulator.VirtualMachine, more fields) types.BaseMethodFault {
-	what := describe(vm)
-	what["event"] = event
-	for k, v := range more {
-		what[k] = v
-	}
+// ask says what happens and waits for the answer, where there is someone who gives it.
+func ask(what fields) (why string) {
 	events.Lock()
 	events.number++
 	what["number"] = events.number
-	if event == "powerOn" || event == "reset" || event == "revert" {
-		started[vm.Self.Value] = events.number
+	if name := what["event"]; name == "powerOn" || name == "reset" || name == "revert" {
+		started[what["vm"].(string)] = events.number
 	}
 	done := make(chan string, 1)
 	if *agent {
@@ -75,10 +70,20 @@ func tell(event string, vm *simulator.VirtualMachine, more fields) types.BaseMet
 	}
 	say(what)
 	events.Unlock()
-	if !*agent {
-		return nil
+	if *agent {
+		why = <-done
 	}
-	if why := <-done; why != "" {
+	return why
+}
+
+// tell is the host's part of an operation on a VM; the fault is why the host could not play it.
+func tell(event string, vm *simulator.VirtualMachine, more fields) types.BaseMethodFault {
+	what := describe(vm)
+	what["event"] = event
+	for k, v := range more {
+		what[k] = v
+	}
+	if why := ask(what); why != "" {
 		return &types.GenericVmConfigFault{Reason: why}
 	}
 	return nil

@@ -117,7 +117,7 @@ func (n network) UpdatePortGroup(c *types.UpdatePortGroup) soap.HasFault {
 // changed tells of what may touch VMs that run.
 func (n network) changed() {
 	h := simulator.Map.Get(n.Host.Self).(*simulator.HostSystem)
-	say(fields{"event": "network", "host": h.Name, "switches": switches(h)})
+	ask(fields{"event": "network", "host": h.Name, "switches": switches(h)})
 }
 
 func (n network) RemovePortGroup(ctx *simulator.Context, c *types.RemovePortGroup) soap.HasFault {
