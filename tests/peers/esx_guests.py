@@ -23,7 +23,7 @@ from tests.peers import oracle
 from tests.peers.esx_guest import FAULTS, Desk, Guest
 from tests.peers.scratch import scratch
 from tests.peers.vcsim import Event, vcsim
-from tests.peers.wires import wires
+from tests.peers.wires import subnets, wires
 
 MANAGEMENT = "VM Network"
 END_S = 30
@@ -58,19 +58,20 @@ def esx_lab(
     model: str = "VPX",
     *,
     pnics: int = 3,
-    management: str = "198.19.241.0/24",
-    between: str = "198.19.242.0/30",
+    management: str = "",
+    between: str = "",
     **more: Any,
 ) -> Iterator[EsxLab]:
     """Start one; ``more`` as in ``vcsim``. Needs root. Nothing that runs outlives the process.
 
     vmnic0 leads here, and vmnicN to lgN of the namespace ``wires.generator``, whose own NIC "mgmt"
-    has the second address of ``between``.
+    has the second address of ``between``. Subnets that are not given are free ones.
     """
     found = image.find(state.default().images)
     assert found, "the guest image is not built: make image"
-    nets = IPv4Network(management), IPv4Network(between)
     with ExitStack() as stack:
+        free = stack.enter_context(subnets())
+        nets = IPv4Network(management or free[0]), IPv4Network(between or free[1])
         folder = stack.enter_context(scratch("pvx-esx-", Path("/var/tmp")))
         laid = stack.enter_context(wires(pnics, *nets))
         peer = stack.enter_context(vcsim(model, pnics=pnics, agent=True, **more))

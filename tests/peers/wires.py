@@ -6,6 +6,7 @@ A namespace lives as long as the process that holds it, so a test that is killed
 from __future__ import annotations
 
 import secrets
+import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -136,6 +137,20 @@ class Wires:
 def bridge(switch: str) -> str:
     """The name of the bridge that is that vSwitch."""
     return f"b-{blake2s(switch.encode(), digest_size=5).hexdigest()}"
+
+
+@contextmanager
+def subnets() -> Iterator[tuple[IPv4Network, IPv4Network]]:
+    """Two that no other lab of this machine has: a /24 and a /30."""
+    for third in range(200, 240, 2):
+        with socket.socket(socket.AF_UNIX) as mark:
+            try:
+                mark.bind(f"\0pvx-198.19.{third}")  # a name that ends with the process
+            except OSError:
+                continue
+            yield IPv4Network(f"198.19.{third}.0/24"), IPv4Network(f"198.19.{third + 1}.0/30")
+            return
+    raise AssertionError("no subnet is free for another lab")
 
 
 @contextmanager

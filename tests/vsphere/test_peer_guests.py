@@ -25,18 +25,18 @@ from tests.root.machines import CLIENT, SERVER
 
 MACS = ("00:50:56:00:00:01", "00:50:56:00:00:02")
 HERE = Host()
-GUEST, DATA = "198.19.241.9", "198.18.241.2"
+DATA = "198.18.241.2"
 NEAR = "198.18.241.1"  # the generator's
 SHAPED_MBIT = 20
 
 
-def identity(folder: Path) -> seed.Identity:
-    """Someone, with keys of whom the folder has the private halves."""
+def identity(folder: Path, address: str = "198.51.100.9/24") -> seed.Identity:
+    """Someone at that address, with keys of whom the folder has the private halves."""
     for name in ("id", "host"):
         HERE.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name))
     public = (folder / "host.pub").read_text().split()[:2]
-    (folder / "known_hosts").write_text(f"{GUEST} {' '.join(public)}\n")
-    nics = (seed.Nic(MACS[0], "mgmt", f"{GUEST}/24"), seed.Nic(MACS[1], "link1", f"{DATA}/24"))
+    (folder / "known_hosts").write_text(f"{address.partition('/')[0]} {' '.join(public)}\n")
+    nics = (seed.Nic(MACS[0], "mgmt", address), seed.Nic(MACS[1], "link1", f"{DATA}/24"))
     return seed.Identity(
         "vm1", "0123456789abcdef" * 2, (folder / "id.pub").read_text().strip(),
         (folder / "host").read_text(), nics,
@@ -103,6 +103,7 @@ class Bed:
     lab: EsxLab
     si: Any
     vm: Any
+    address: str
     shell: Host
 
     def reaches(self, port: int) -> bool:
@@ -141,12 +142,13 @@ def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
         net.AddVirtualSwitch("pv1", bond("vmnic2"))
         net.AddPortGroup(group("pv1", "pv1", mbit=SHAPED_MBIT))
         nics = [("vmxnet3", MANAGEMENT, MACS[0]), ("e1000", "pv1", MACS[1])]
-        who = guestinfo(identity(folder), packed=True)
+        address = str(lab.management[9])
+        who = guestinfo(identity(folder, f"{address}/24"), packed=True)
         vm = oracle.create(si, "bed-vm1", nics, who, with_disk=True)
         done(vm.PowerOnVM_Task())
         running(si, vm)
-        shell = ssh(f"root@{GUEST}", key=folder / "id", known_hosts=folder / "known_hosts")
-        yield Bed(lab, si, vm, shell)
+        shell = ssh(f"root@{address}", key=folder / "id", known_hosts=folder / "known_hosts")
+        yield Bed(lab, si, vm, address, shell)
 
 
 def running(si: Any, vm: Any) -> None:
@@ -159,9 +161,9 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespa
 @pytest.mark.live
 @needs_root
 def test_a_guest_is_as_its_vm_says(bed: Bed) -> None:
-    assert bed.vm.guest.ipAddress == GUEST
+    assert bed.vm.guest.ipAddress == bed.address
     assert bed.vm.guest.hostName == "vm1"
-    assert [list(nic.ipAddress) for nic in bed.vm.guest.net] == [[GUEST], [DATA]]
+    assert [list(nic.ipAddress) for nic in bed.vm.guest.net] == [[bed.address], [DATA]]
     drivers = bed.shell.run("sh", "-c", "readlink /sys/class/net/*/device/driver")
     assert [line.rsplit("/", 1)[1] for line in drivers.split()] == ["e1000", "vmxnet3"]
     assert bed.shell.run("nproc").strip() == "1"
@@ -208,7 +210,7 @@ def test_memory_comes_back_and_a_reset_loses_it(bed: Bed) -> None:
 @pytest.mark.live
 @needs_root
 def test_the_generator_answers_ssh(tmp_path: Path) -> None:
-    with esx_lab(pnics=2, management="198.19.243.0/24", between="198.19.244.0/30") as lab:
+    with esx_lab(pnics=2) as lab:
         where = ("lg7", lab.wires.generator, lab.wires.generator_address)
         with behind_ssh(tmp_path, [where]) as programs:
             words = [str(programs / "ssh"), "root@lg7", "ls", "/sys/class/net"]

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"reflect"
 	"strings"
 
@@ -11,13 +12,22 @@ import (
 )
 
 // collector adds: a property's path may end at one element of an array, named by its key, says the
-// PropertyCollector's reference: networkInfo.vswitch["key-vim.host.VirtualSwitch-vSwitch0"].
+// PropertyCollector's reference: networkInfo.vswitch["key-vim.host.VirtualSwitch-vSwitch0"], or
+// config.hardware.device[4000].
 type collector struct{ *simulator.PropertyCollector }
 
 // keyed splits such a path; ok says that it is one.
 func keyed(path string) (array, key string, ok bool) {
-	array, key, ok = strings.Cut(path, `["`)
-	return array, strings.TrimSuffix(key, `"]`), ok && strings.HasSuffix(key, `"]`)
+	array, key, ok = strings.Cut(path, "[")
+	return array, strings.Trim(strings.TrimSuffix(key, "]"), `"`), ok && strings.HasSuffix(key, "]")
+}
+
+// keyOf is an element's key, which an embedded type may have.
+func keyOf(element reflect.Value) string {
+	for element.Kind() == reflect.Interface || element.Kind() == reflect.Ptr {
+		element = element.Elem()
+	}
+	return fmt.Sprint(element.FieldByName("Key").Interface())
 }
 
 func (c collector) RetrievePropertiesEx(ctx *simulator.Context, r *types.RetrievePropertiesEx) soap.HasFault {
@@ -63,7 +73,7 @@ func elements(have []types.DynamicProperty, asked []string) []types.DynamicPrope
 			}
 			list := reflect.ValueOf(p.Val).Elem().Field(0)
 			for i := 0; i < list.Len(); i++ {
-				if list.Index(i).FieldByName("Key").String() == key {
+				if keyOf(list.Index(i)) == key {
 					out = append(out, types.DynamicProperty{Name: path, Val: list.Index(i).Interface()})
 				}
 			}
