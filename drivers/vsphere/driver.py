@@ -89,7 +89,8 @@ class Vsphere:
     def look(self, keys: Iterable[Key]) -> dict[Key, Resource | None]:
         """As ``read``, of all at once: the host's network and the VMs are each read in one go."""
         keys = list(keys)
-        switches, groups = self.switches.look() if keys else ({}, {})
+        wanted = [n for kind, n in keys if kind == Switch.kind]
+        switches, groups = self.switches.look(wanted) if keys else ({}, {})
         guests = self.guests.look([n for kind, n in keys if kind == Guest.kind], groups)
         found: dict[Key, Resource | None] = {(Guest.kind, n): g for n, g in guests.items()}
         found |= {(Switch.kind, n): s for n, s in switches.items()}
@@ -122,7 +123,7 @@ class Vsphere:
 
     def owned(self) -> Iterable[Key]:
         with told("list guests"):
-            guests = [(Guest.kind, name) for name in self.guests.vms.look()]
+            guests = [(Guest.kind, name) for name in self.guests.vms.look(())]
         return [*guests, *((Switch.kind, name) for name in self.switches.look()[0])]
 
     def usage(self) -> Usage:

@@ -14,7 +14,7 @@ from drivers.vsphere.fit import LIVE, Fit
 from drivers.vsphere.hostnet import Group, HostNet
 from drivers.vsphere.make import Maker
 from drivers.vsphere.networks import Networks
-from drivers.vsphere.parse import OFF, Seen
+from drivers.vsphere.parse import OFF, Seen, as_made
 from drivers.vsphere.place import Place
 from drivers.vsphere.read import get
 from drivers.vsphere.snapshots import Snapshots
@@ -22,7 +22,7 @@ from drivers.vsphere.switches import Switches
 from drivers.vsphere.vms import Vms
 from drivers.vsphere.vnics import Plugs, plugs
 from provision.driver import Target
-from provision.errors import Foreign
+from provision.errors import DriverError, Foreign
 from provision.resources import Guest, changed, key
 
 TOOLS = "guest.toolsRunningStatus"
@@ -45,17 +45,24 @@ class Guests:
     fit: Fit
     tools_s: float
     _started: dict[str, str] = field(default_factory=dict)
+    _nets: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def read(self, name: str) -> Guest | None:
         """As ``Driver.read``."""
         with told(f"read guest {name}"):
-            _, seen = self.vms.find(name)
-            return self._as_is(seen) if seen is not None else None
+            names = self._nets.get(name, frozenset())
+            _, seen, more = self.vms.find(name, beside=self.net.question(names))
+            if seen is None:
+                return None
+            mine = self._own_switches(seen.guest)
+            groups = self.net.told(more[0].has) if more and mine <= names else self.net.groups(mine)
+            return _rated(seen.guest, {n: g.rate_mbit for n, g in groups.items()})
 
     def look(self, names: Iterable[str], groups: Mapping[str, Group]) -> dict[str, Guest | None]:
         """As ``read``, of many at once; ``groups`` are all port groups of the host."""
         with told("read guests"):
-            found = self.vms.look()
+            names = [*names]
+            found = self.vms.look(names)
         rates = {name: group.rate_mbit for name, group in groups.items()}
         return {n: _rated(s.guest, rates) if (s := found.get(n)) else None for n in names}
 
@@ -84,10 +91,10 @@ class Guests:
     def evidence(self, name: str) -> Mapping[str, str]:
         """How the guest came about, and what of it only the host knows."""
         with told(f"look at guest {name}"):
-            ref, seen = self.vms.find(name)
+            seen = self.vms.own(name, all_of_it=True)
             if seen is None:
                 return {}
-            has = get(self.vms.session, ref, *EVIDENCE)
+            has = get(self.vms.session, seen.ref, *EVIDENCE)
         kept = "still" if seen.secret else "no longer"
         tools = has.get("guest.toolsVersionStatus2", "not seen")
         running = has.get(TOOLS, "not running")
@@ -102,20 +109,18 @@ class Guests:
         }
 
     def _put(self, want: Guest) -> None:
-        seen = self.vms.own(want.name)
+        seen = None if self.vms.never_was(want.name) else self.vms.own(want.name)
+        self._own_switches(want)
         found = plugs(want, self.place, self.net, self.switches, self.networks)
         if seen is not None and seen.guest.image != want.image:
-            self.vms.vanish(want.name, seen)
+            self.vms.vanish(want.name)
             seen = None
         if seen is None:
             seen = self._make(want, found)
         self._change(seen, want, found)
 
     def _drop(self, name: str) -> None:
-        seen = self.vms.own(name)
-        if seen is not None:
-            self.vms.vanish(name, seen)
-        else:
+        if not self.vms.vanish(name):
             with suppress(NoPermission):  # then there is nothing of ours either
                 self.vms.sweep(name)
         self._started.pop(name, None)
@@ -135,12 +140,18 @@ class Guests:
         try:
             ref = self.maker.make(want, config, self._identity(want), self._say(want))
         except Exists as e:
-            _, there = self.vms.find(want.name)
+            _, there, _ = self.vms.find(want.name)
             if there is None:
                 raise Foreign(f"VM {self.vms.name(want.name)} was just made by somebody") from e
             return there
         self._started.pop(want.name, None)
-        return self.vms.made(want.name, ref)
+        self.vms.made(want.name, ref, 1 + len(want.nics))
+        if not self.maker.clones(want):
+            return as_made(ref, self.target.testbed, _rated(replace(want, running=False), {}))
+        there = self.vms.own(want.name)  # whether the server did all that was asked is to be seen
+        if there is None:
+            raise DriverError(f"VM {self.vms.name(want.name)} was just made, and is gone")
+        return there
 
     def _change(self, seen: Seen, want: Guest, to: Plugs) -> None:
         """Whatever is other than wanted, with as little disturbance as that takes."""
@@ -194,10 +205,11 @@ class Guests:
             self._started[want.name] = f"booted; VMware Tools silent for {self.tools_s:g} s"
             say(f"VMware Tools are silent after {self.tools_s:g} s")
 
-    def _as_is(self, seen: Seen) -> Guest:
-        names = {v.switch for v in seen.guest.nics if self.switches.ours(v.switch)}
-        groups = {name: self.net.group(name) for name in names}
-        return _rated(seen.guest, {n: g.rate_mbit if g else None for n, g in groups.items()})
+    def _own_switches(self, guest: Guest) -> frozenset[str]:
+        """Those of the guest's networks that are the testbed's."""
+        found = frozenset(v.switch for v in guest.nics if self.switches.ours(v.switch))
+        self._nets[guest.name] = found
+        return found
 
     def _identity(self, want: Guest) -> dict[str, str]:
         make = self.target.identity

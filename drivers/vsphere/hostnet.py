@@ -6,18 +6,22 @@ from costing a thousand times a thousand. vSphere API: PropertyCollector, HostNe
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 
 from drivers.vsphere.api import vim, vmodl
 from drivers.vsphere.connect import Session
 from drivers.vsphere.place import Place
-from drivers.vsphere.read import Properties, get
+from drivers.vsphere.read import Properties, get, spec
 from drivers.vsphere.uplinks import device
 
 VSWITCH, GROUP = "key-vim.host.VirtualSwitch-", "key-vim.host.PortGroup-"
 _BOND = vim.host.VirtualSwitch.BondBridge
 MBIT = 1_000_000
+RECENT_S = 60
+_GROUPS = "networkInfo.portgroup["
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,39 +70,71 @@ class HostNet:
     session: Session
     place: Place
     _keyed: bool | None = field(default=None)
+    _last: dict[str, tuple[float, Group]] = field(default_factory=dict)
 
     def standing(self, name: str, *, sure: bool = False) -> Standing | None:
         """The switch of that name; ``sure``: looked for in the whole list."""
         if not sure and self._by_key():
-            paths = (self._path("vswitch", VSWITCH, name), self._path("portgroup", GROUP, name))
+            paths = (_switch_path(name), _group_path(name))
             has = self._get(*paths)
             if has is not None:
                 switch, group = (has.get(path) for path in paths)
-                return _standing(switch, group) if switch is not None else None
+                found = _standing(switch, group) if switch is not None else None
+                if found is not None and found.group is not None:
+                    self.keep(found.group)
+                return found
         return next((s for s in self.all()[0] if s.name == name), None)
 
     def group(self, name: str) -> Group | None:
         """The port group of that name."""
+        return self.groups([name]).get(name)
+
+    def groups(self, names: Collection[str]) -> dict[str, Group]:
+        """Those of the port groups that there are."""
         if self._by_key():
-            path = self._path("portgroup", GROUP, name)
-            has = self._get(path)
+            has = self._get(*map(_group_path, names))
             if has is not None:
-                return _group(has.get(path))
-        return next((_group(g) for g in self._whole()[1] if g.spec.name == name), None)
+                return self.told(has)
+        found = [_group(g.spec) for g in self._whole()[1] if g.spec.name in names]
+        return {g.name: g for g in found}
+
+    def recent(self, names: Collection[str]) -> dict[str, Group]:
+        """As ``groups``, or as they were seen moments ago: to be read back after what follows."""
+        now = monotonic()
+        known = {n: g for n in names if (at := self._last.get(n)) and (g := at[1]) and at[0] > now}
+        return known if len(known) == len(names) else self.groups(names)
+
+    def keep(self, *groups: Group) -> None:
+        """These were just seen, or made."""
+        until = monotonic() + RECENT_S
+        for group in groups:
+            self._last[group.name] = (until, group)
+
+    def forget(self, name: str) -> None:
+        """That port group is no more, or another."""
+        self._last.pop(name, None)
+
+    def question(self, names: Collection[str]) -> list[Any]:
+        """What to retrieve besides something else, for ``told``; [] where that cannot be."""
+        if not names or not self._by_key():
+            return []
+        return [spec(self.place.networks, [*map(_group_path, names)])]
+
+    def told(self, has: Properties) -> dict[str, Group]:
+        """The port groups in such an answer."""
+        found = [_group(value) for path, value in has.items() if path.startswith(_GROUPS)]
+        return {g.name: g for g in found}
 
     def all(self) -> tuple[list[Standing], dict[str, Group]]:
         """Every standard switch of the host, and every port group by its name."""
         switches, groups = self._whole()
-        by_name = {str(g.spec.name): g for g in groups}
+        by_name = {str(g.spec.name): g.spec for g in groups}
         standing = [_standing(s, by_name.get(s.name)) for s in switches]
-        return standing, {name: made for name, g in by_name.items() if (made := _group(g))}
+        return standing, {name: _group(g) for name, g in by_name.items()}
 
     def _whole(self) -> tuple[list[Any], list[Any]]:
         has = get(self.session, self.place.networks, "networkInfo.vswitch", "networkInfo.portgroup")
         return list(has.get("networkInfo.vswitch", ())), list(has.get("networkInfo.portgroup", ()))
-
-    def _path(self, array: str, prefix: str, name: str) -> str:
-        return f'networkInfo.{array}["{prefix}{name}"]'
 
     def _get(self, *paths: str) -> Properties | None:
         """None where the server cannot say."""
@@ -110,17 +146,27 @@ class HostNet:
     def _by_key(self) -> bool:
         """Whether the server finds an element by its key, tried once on one that is there."""
         if self._keyed is None:
-            known = [s.name for s in self.place.has["config.network"].vswitch if s.key]
-            path = self._path("vswitch", VSWITCH, known[0]) if known else ""
-            has = self._get(path) if path else None
-            self._keyed = has is not None and path in has
+            network = self.place.has["config.network"]
+            paths = [_switch_path(s.name) for s in network.vswitch if s.key][:1]
+            paths += [_group_path(g.spec.name) for g in network.portgroup if g.key][:1]
+            has = self._get(*paths) if len(paths) == 2 else None
+            self._keyed = has is not None and len(has) == 2
         return self._keyed
+
+
+def _switch_path(name: str) -> str:
+    return f'networkInfo.vswitch["{VSWITCH}{name}"]'
+
+
+def _group_path(name: str) -> str:
+    """All but what follows from its switch."""
+    return f'networkInfo.portgroup["{GROUP}{name}"].spec'
 
 
 def _standing(switch: Any, group: Any) -> Standing:
     bridge = switch.spec.bridge if switch.spec is not None else None
     devices = bridge.nicDevice if isinstance(bridge, _BOND) else map(device, switch.pnic or ())
-    mine = _group(group)
+    mine = _group(group) if group is not None else None
     return Standing(
         name=str(switch.name),
         uplinks=tuple(devices),
@@ -139,10 +185,7 @@ def _tight(policy: Any) -> bool:
     return not loose and not (shaping is not None and shaping.enabled)
 
 
-def _group(group: Any) -> Group | None:
-    if group is None:
-        return None
-    spec = group.spec
+def _group(spec: Any) -> Group:
     shaping = spec.policy.shapingPolicy if spec.policy is not None else None
     bits = shaping.averageBandwidth if shaping is not None and shaping.enabled else None
     return Group(

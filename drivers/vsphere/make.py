@@ -54,6 +54,10 @@ class Maker:
         """Whether guests are put together here, in a folder that could be left of one."""
         return self.image is not None or not self.place.vcenter
 
+    def clones(self, want: Guest) -> bool:
+        """Whether the server makes it, of another VM."""
+        return self.place.vcenter and self.source(want) is not None
+
     def has_tools(self, want: Guest) -> bool:
         """Whether VMware Tools are to be expected: an image's cloud-init needs them as well."""
         source = self.source(want)
@@ -156,7 +160,7 @@ class Maker:
 
     def _folder(self, want: Guest) -> None:
         """An empty one: what an attempt that was cut short left in it goes."""
-        if self.vms.find(want.name)[0] is not None:
+        if self.vms.own(want.name) is not None:
             raise DriverError(f"guest {want.name}: somebody just made a VM of that name")
         self.vms.sweep(want.name)
         self.disks.folder(self.vms.folder(want.name))

@@ -6,6 +6,7 @@ tag, and by a shape that nobody else gives them. vSphere API: HostNetworkSystem.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
@@ -35,6 +36,7 @@ class Switches:
     vms: str
     #: a host takes one change of its network at a time
     _lock: Lock = field(default_factory=Lock)
+    _absent: set[str] = field(default_factory=set)
 
     def ours(self, name: str) -> bool:
         """Whether a switch of that name could be the testbed's."""
@@ -44,6 +46,8 @@ class Switches:
         """As ``Driver.read``; one that lacks its port group says so in its flavour."""
         with told(f"read switch {name}"):
             found = self.net.standing(name)
+        if found is None:
+            self._absent.add(name)
         if found is None or found.strange or not self.ours(name):
             return None
         return _as_is(found)
@@ -60,7 +64,9 @@ class Switches:
             self.session.again(lambda: self._drop(name))
 
     def _put(self, want: Switch) -> None:
-        found = self._own(self.net.standing(want.name))
+        absent = want.name in self._absent  # when last looked for; the next look is a real one
+        self._absent.discard(want.name)
+        found = None if absent else self._own(self.net.standing(want.name))
         if found is not None and found.uplink != want.uplink:
             self._remove(found)
             found = None
@@ -77,16 +83,19 @@ class Switches:
             self._free(name)
             self._remove(found)
 
-    def look(self) -> tuple[dict[str, Switch], dict[str, Group]]:
+    def look(self, names: Iterable[str] = ()) -> tuple[dict[str, Switch], dict[str, Group]]:
         """All of the testbed's switches, and all port groups of the host, by name."""
         with told("read switches"):
             found, groups = self.net.all()
-        return {s.name: _as_is(s) for s in found if self.ours(s.name) and not s.strange}, groups
+        there = {s.name: _as_is(s) for s in found if self.ours(s.name) and not s.strange}
+        self._absent |= {*names} - {s.name for s in found}
+        return there, groups
 
     def limit(self, group: Group, rate_mbit: int | None) -> None:
         """Hold each port of a port group to a rate of sending, None = to none. Raises faults."""
         if group.rate_mbit != rate_mbit:
             spec = _group_spec(group.name, group.switch, rate_mbit)
+            self.net.forget(group.name)
             with self._lock:
                 self.place.networks.UpdatePortGroup(group.name, spec)
 
@@ -134,6 +143,7 @@ class Switches:
             return
         try:
             self.place.networks.AddPortGroup(spec)
+            self.net.keep(Group(name, name, 0, None))
         except Exists:
             there = self.net.group(name)
             if there is None or there.switch != name:
@@ -143,6 +153,7 @@ class Switches:
 
     def _remove(self, found: Standing) -> None:
         """Raises faults; what is gone already is no error."""
+        self.net.forget(found.name)
         networks = self.place.networks
         if found.groups:
             _unless_gone(networks.RemovePortGroup, found.name)

@@ -20,6 +20,7 @@ from provision.errors import DriverError, ProvisionError
 
 WAIT_S = 30  # of one call, well below what it may last
 STATE = ("info.state", "info.error", "info.result", "info.progress")
+OUTCOME = ("info.state", "info.result")
 BUSY_TRIES = 5
 _LOST_COLLECTOR = (vmodl.fault.ManagedObjectNotFound, vmodl.query.InvalidCollectorVersion)
 
@@ -57,13 +58,12 @@ class Tasks:
 
     def wait(self, task: Any, say: Say = _silent) -> Any:
         """The result of a task that was started. Raises as ``run``."""
-        seen = dict(
-            get(self.session, task, *STATE)
-        )  # most have ended by now, so that one call does
+        # most have ended by now, so that one call does
+        seen = dict(get(self.session, task, *OUTCOME))
         if not _ended(seen):
             self.until(task, STATE, _ended, self.task_s, say, seen)
         if seen.get("info.state") == "error":
-            raise seen["info.error"]
+            raise seen.get("info.error") or get(self.session, task, "info.error")["info.error"]
         if not _ended(seen):
             raise DriverError(f"no end of the task {task._moId} after {self.task_s:g} s")
         return seen.get("info.result")

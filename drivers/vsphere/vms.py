@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from drivers.vsphere.api import Fault, Gone, vim
+from drivers.vsphere.api import Fault, Gone, vim, vmodl
 from drivers.vsphere.connect import Session
 from drivers.vsphere.networks import Networks
-from drivers.vsphere.parse import OFF, ON, PATHS, Seen, parse
+from drivers.vsphere.parse import (
+    FIRST_SLOT,
+    OFF,
+    ON,
+    PATHS,
+    Held,
+    Raw,
+    Seen,
+    brief,
+    brief_paths,
+    held,
+    held_paths,
+    parse,
+    whole,
+)
 from drivers.vsphere.place import Place
-from drivers.vsphere.read import Found, Properties, each, get, retrieve, spec, step
+from drivers.vsphere.read import Found, each, get, retrieve, spec, step
 from drivers.vsphere.spec import MARK
 from drivers.vsphere.tasks import Tasks
 from provision.errors import DriverError, Foreign
@@ -21,6 +35,14 @@ from provision.errors import DriverError, Foreign
 #: folder in a datastore for what we put together ourselves, and for disks that were uploaded
 STORE = "provision"
 MANY = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A VM that was seen; ``slots`` are the keys of its vNICs."""
+
+    ref: Any
+    slots: tuple[int, ...]
 
 
 @dataclass(slots=True)
@@ -32,7 +54,9 @@ class Vms:
     tasks: Tasks
     networks: Networks
     testbed: str
-    _refs: dict[str, Any] = field(default_factory=dict)
+    _known: dict[str, Known] = field(default_factory=dict)
+    _absent: set[str] = field(default_factory=set)
+    _by_key: bool = True
 
     def name(self, guest: str) -> str:
         return f"{self.testbed}-{guest}"
@@ -41,24 +65,34 @@ class Vms:
         """Where the files are of a VM that we put together ourselves."""
         return self.place.datastore.path(STORE, self.name(guest))
 
-    def find(self, guest: str) -> tuple[Any | None, Seen | None]:
-        """The VM of that name; what is seen of it is None where it is not ours. Raises faults."""
-        ref, has = self._look(guest)
-        if ref is None:
-            return None, None
-        seen = parse(ref, guest, has, self.place.mhz, self.networks.name)
-        if seen is None:  # it is just being made, or the host has lost it
-            self._settle(ref)
-            ref, has = self._look(guest)
-            seen = parse(ref, guest, has, self.place.mhz, self.networks.name) if ref else None
-        if seen is not None and seen.mark == self.testbed:
-            self._refs[guest] = ref
-            return ref, seen
-        return ref, None
+    def find(
+        self, guest: str, *, all_of_it: bool = False, beside: Sequence[Any] = ()
+    ) -> tuple[Any | None, Seen | None, list[Found]]:
+        """The VM of that name; what is seen of it is None where it is not ours. Raises faults.
 
-    def own(self, guest: str) -> Seen | None:
+        ``beside`` is asked for in the same call; it is not answered where there is no such VM.
+        """
+        ref, raw, more = self._look(guest, all_of_it, beside)
+        if ref is not None and raw is None:  # it is just being made, or the host has lost it
+            self._settle(ref)
+            ref, raw, more = self._look(guest, all_of_it, beside)
+        if ref is None:
+            self._absent.add(guest)
+            return None, None, more
+        self._absent.discard(guest)
+        if raw is None or raw.extra.get(MARK) != self.testbed:
+            return ref, None, more
+        return ref, self._keep(ref, guest, raw), more
+
+    def never_was(self, guest: str) -> bool:
+        """Whether it was not there when last looked for; the next look is a real one."""
+        there = guest not in self._absent
+        self._absent.discard(guest)
+        return not there
+
+    def own(self, guest: str, *, all_of_it: bool = False) -> Seen | None:
         """As ``find``, but raises Foreign where the VM is another's."""
-        ref, seen = self.find(guest)
+        ref, seen, _ = self.find(guest, all_of_it=all_of_it)
         if ref is not None and seen is None:
             raise Foreign(
                 f"VM {self.name(guest)} exists in {self.place.datacenter_path} without our mark",
@@ -67,19 +101,19 @@ class Vms:
         return seen
 
     def there(self, guest: str) -> Seen:
-        """As ``own``, but raises DriverError where there is none."""
-        seen = self.own(guest)
+        """All of it, as ``own``, but raises DriverError where there is none."""
+        seen = self.own(guest, all_of_it=True)
         if seen is None:
             raise DriverError(f"guest {guest} does not exist, and has no checkpoint")
         return seen
 
-    def made(self, guest: str, ref: Any) -> Seen:
-        """One that we have just made. Raises DriverError where it is gone at once, faults."""
-        self._refs[guest] = ref
-        return self.there(guest)
+    def made(self, guest: str, ref: Any, vnics: int) -> None:
+        """One that we have just made: where its vNICs are likely to be."""
+        self._known[guest] = Known(ref, tuple(range(FIRST_SLOT, FIRST_SLOT + vnics)))
+        self._absent.discard(guest)
 
-    def look(self) -> dict[str, Seen]:
-        """All guests that there are, by name. Raises faults."""
+    def look(self, guests: Iterable[str]) -> dict[str, Seen]:
+        """Those of the guests that there are, and all others of the testbed. Raises faults."""
         prefix = self.name("")
         child = step("child", vim.Folder, "childEntity")
         wanted = spec(self.place.vm_folder, ("name",), through=[child], kind=vim.VirtualMachine)
@@ -88,9 +122,11 @@ class Vms:
         found: dict[str, Seen] = {}
         for vm in self._each([*refs]):
             guest = refs[vm.ref].removeprefix(prefix)
-            seen = parse(vm.ref, guest, vm.has, self.place.mhz, self.networks.name)
-            if seen is not None and seen.mark == self.testbed:
-                found[guest], self._refs[guest] = seen, vm.ref
+            raw = whole(vm.has)
+            if raw is not None and raw.extra.get(MARK) == self.testbed:
+                found[guest] = self._keep(vm.ref, guest, raw)
+        there = {name.removeprefix(prefix) for name in refs.values()}
+        self._absent |= {*guests} - there
         return found
 
     def power_on(self, ref: Any) -> None:
@@ -111,23 +147,35 @@ class Vms:
             if str(e.existingState) != OFF:
                 raise
 
-    def vanish(self, guest: str, seen: Seen) -> None:
-        """The VM with all of its files, and nothing else. Raises faults."""
-        if seen.state != OFF:
-            self.power_off(seen.ref)
-        self._refs.pop(guest, None)
+    def vanish(self, guest: str) -> bool:
+        """End the VM with all of its files, and nothing else; whether there was one.
+
+        Raises Foreign where it is another's, faults.
+        """
+        found = self._held(guest)
+        if found is None:
+            return False
+        if found.state != OFF:
+            self.power_off(found.ref)
+        self._known.pop(guest, None)
         with suppress(Gone):
-            if self.put_together(guest, seen):
+            if PurePosixPath(found.path).parent == PurePosixPath(self.folder(guest)):
                 # "destroy" would follow the disk to the image that it stands on
-                seen.ref.UnregisterVM()
+                found.ref.UnregisterVM()
                 self.sweep(guest)
             else:
-                self.tasks.run(seen.ref.Destroy_Task)
+                self.tasks.run(found.ref.Destroy_Task)
+        return True
 
-    def put_together(self, guest: str, seen: Seen) -> bool:
-        """Whether we made it of a disk, instead of the server's cloning it."""
-        folder = PurePosixPath(self.folder(guest))
-        return PurePosixPath(seen.path).parent == folder
+    def _held(self, guest: str) -> Held | None:
+        known = self._known.get(guest)
+        if known is not None and self._by_key:
+            with suppress(Gone, vmodl.query.InvalidProperty):
+                has = get(self.session, known.ref, *held_paths())
+                if (found := held(known.ref, has, self.testbed)) is not None:
+                    return found
+        seen = self.own(guest, all_of_it=True)
+        return Held(seen.ref, seen.state, seen.path) if seen is not None else None
 
     def sweep(self, guest: str) -> None:
         """Remove the files of a VM that we put together; no error where there are none."""
@@ -149,21 +197,45 @@ class Vms:
                     with suppress(Gone):
                         yield from each(self.session, [ref], *PATHS)
 
-    def _look(self, guest: str) -> tuple[Any | None, Properties]:
+    def _look(
+        self, guest: str, all_of_it: bool, beside: Sequence[Any]
+    ) -> tuple[Any | None, Raw | None, list[Found]]:
         """One call for a VM that is known, two for another."""
-        if (known := self._refs.get(guest)) is not None:
+        known = self._known.get(guest)
+        if known is not None:
             try:
-                return known, get(self.session, known, *PATHS)
+                ref, raw, more = self._ask(known, all_of_it, beside)
             except Gone:
-                self._refs.pop(guest, None)
+                self._known.pop(guest, None)
+            else:
+                return (ref, raw, more) if raw is not None else self._ask(known, True, beside)
         index = self.session.content.searchIndex
         ref = index.FindChild(self.place.vm_folder, self.name(guest))
         if ref is None or not isinstance(ref, vim.VirtualMachine):
-            return None, {}
+            return None, None, []
         try:
-            return ref, get(self.session, ref, *PATHS)
+            return self._ask(Known(ref, ()), True, beside)
         except Gone:
-            return None, {}
+            return None, None, []
+
+    def _ask(
+        self, known: Known, all_of_it: bool, beside: Sequence[Any]
+    ) -> tuple[Any, Raw | None, list[Found]]:
+        """Briefly, where it is known where the vNICs are and the server finds them by key."""
+        short = not all_of_it and self._by_key
+        paths = brief_paths(known.slots) if short else PATHS
+        try:
+            found, *more = retrieve(self.session, [spec(known.ref, paths), *beside])
+        except vmodl.query.InvalidProperty:
+            if not short:
+                raise
+            self._by_key = False
+            return self._ask(known, True, beside)
+        return known.ref, brief(found.has, known.slots) if short else whole(found.has), more
+
+    def _keep(self, ref: Any, guest: str, raw: Raw) -> Seen:
+        self._known[guest] = Known(ref, tuple(card.key for card in raw.cards))
+        return parse(ref, guest, raw, self.place.mhz, self.networks.name)
 
     def _settle(self, ref: Any) -> None:
         """Wait for what is being done to a VM."""

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 from drivers.vsphere import spec as wording
 from drivers.vsphere.hostnet import Group, HostNet
 from drivers.vsphere.networks import Networks, on_port_group
+from drivers.vsphere.parse import FIRST_SLOT
 from drivers.vsphere.place import Place
 from drivers.vsphere.switches import Switches
 from provision.errors import DriverError, Unsupported
 from provision.resources import Guest, Vnic
-
-FIRST_KEY = -200  # of vNICs to be: the server gives them their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +33,18 @@ class Plugs:
         """
         wanted = {v.mac: v for v in (want.management, *want.nics)}
         changes = []
+        cards = list(cards)
+        taken = {card.key for card in cards}
+        free = (n for n in count(FIRST_SLOT) if n not in taken)  # a server may choose others
         for card in cards:
             vnic = wanted.get(str(card.macAddress).lower())
             if vnic is not None and self._is(card, vnic):
                 del wanted[vnic.mac]
             else:
                 changes.append(wording.remove(card))
-        for number, vnic in enumerate(wanted.values()):
+        for vnic in wanted.values():
             backing, function = self.backings[vnic.switch], self.functions.get(vnic.switch, "")
-            changes.append(wording.add(wording.card(vnic, backing, FIRST_KEY - number, function)))
+            changes.append(wording.add(wording.card(vnic, backing, next(free), function)))
         return changes
 
     def _is(self, card: Any, vnic: Vnic) -> bool:
@@ -51,15 +54,13 @@ class Plugs:
 
 def plugs(want: Guest, place: Place, net: HostNet, switches: Switches, networks: Networks) -> Plugs:
     """Raises DriverError for a network that is not there, Unsupported, faults."""
-    backings: dict[str, Any] = {}
-    groups: dict[str, Group] = {}
+    vnics = (want.management, *want.nics)
+    groups = net.recent({v.switch for v in vnics if switches.ours(v.switch)})
+    backings: dict[str, Any] = {name: on_port_group(name) for name in groups}
     functions: dict[str, str] = {}
-    for vnic in (want.management, *want.nics):
+    for vnic in vnics:
         name = vnic.switch
-        if switches.ours(name):
-            if (group := net.group(name)) is not None:
-                groups[name], backings[name] = group, on_port_group(name)
-        elif (backing := networks.backing(name)) is not None:
+        if not switches.ours(name) and (backing := networks.backing(name)) is not None:
             backings[name] = backing
         if name not in backings:
             raise DriverError(

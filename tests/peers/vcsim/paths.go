@@ -11,23 +11,27 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// collector adds: a property's path may end at one element of an array, named by its key, says the
+// collector adds: a property's path may go to one element of an array, named by its key, says the
 // PropertyCollector's reference: networkInfo.vswitch["key-vim.host.VirtualSwitch-vSwitch0"], or
-// config.hardware.device[4000].
+// config.hardware.device[4000]; here, at most one field further.
 type collector struct{ *simulator.PropertyCollector }
 
 // keyed splits such a path; ok says that it is one.
-func keyed(path string) (array, key string, ok bool) {
-	array, key, ok = strings.Cut(path, "[")
-	return array, strings.Trim(strings.TrimSuffix(key, "]"), `"`), ok && strings.HasSuffix(key, "]")
+func keyed(path string) (array, key, field string, ok bool) {
+	array, rest, ok := strings.Cut(path, "[")
+	end := strings.LastIndex(rest, "]")
+	if !ok || end < 0 {
+		return path, "", "", false
+	}
+	return array, strings.Trim(rest[:end], `"`), strings.TrimPrefix(rest[end+1:], "."), true
 }
 
-// keyOf is an element's key, which an embedded type may have.
-func keyOf(element reflect.Value) string {
+// inside is a field of an element, which an embedded type may have.
+func inside(element reflect.Value, field string) reflect.Value {
 	for element.Kind() == reflect.Interface || element.Kind() == reflect.Ptr {
 		element = element.Elem()
 	}
-	return fmt.Sprint(element.FieldByName("Key").Interface())
+	return element.FieldByName(strings.ToUpper(field[:1]) + field[1:])
 }
 
 func (c collector) RetrievePropertiesEx(ctx *simulator.Context, r *types.RetrievePropertiesEx) soap.HasFault {
@@ -39,7 +43,7 @@ func (c collector) RetrievePropertiesEx(ctx *simulator.Context, r *types.Retriev
 		for i, p := range spec.PropSet {
 			var paths []string
 			for _, path := range p.PathSet {
-				if array, _, ok := keyed(path); ok {
+				if array, _, _, ok := keyed(path); ok {
 					asked = append(asked, path)
 					path = array
 				}
@@ -65,7 +69,7 @@ func elements(have []types.DynamicProperty, asked []string) []types.DynamicPrope
 	arrays := map[string]bool{}
 	var out []types.DynamicProperty
 	for _, path := range asked {
-		array, key, _ := keyed(path)
+		array, key, field, _ := keyed(path)
 		arrays[array] = true
 		for _, p := range have {
 			if p.Name != array {
@@ -73,9 +77,14 @@ func elements(have []types.DynamicProperty, asked []string) []types.DynamicPrope
 			}
 			list := reflect.ValueOf(p.Val).Elem().Field(0)
 			for i := 0; i < list.Len(); i++ {
-				if keyOf(list.Index(i)) == key {
-					out = append(out, types.DynamicProperty{Name: path, Val: list.Index(i).Interface()})
+				found := list.Index(i)
+				if fmt.Sprint(inside(found, "key").Interface()) != key {
+					continue
 				}
+				if field != "" {
+					found = inside(found, field)
+				}
+				out = append(out, types.DynamicProperty{Name: path, Val: found.Interface()})
 			}
 		}
 	}
