@@ -12,26 +12,27 @@ func groupKey(name string) string { return "key-vim.host.PortGroup-" + name }
 
 // members lists a switch's port groups by key or by name: the simulator itself looks for names.
 func (n network) members(name func(string) string) {
+	of := map[string][]string{}
+	for _, g := range n.NetworkInfo.Portgroup {
+		of[g.Spec.VswitchName] = append(of[g.Spec.VswitchName], name(g.Spec.Name))
+	}
 	for i := range n.NetworkInfo.Vswitch {
 		v := &n.NetworkInfo.Vswitch[i]
-		v.Portgroup = nil
-		for _, g := range n.NetworkInfo.Portgroup {
-			if g.Spec.VswitchName == v.Name {
-				v.Portgroup = append(v.Portgroup, name(g.Spec.Name))
-			}
-		}
+		v.Portgroup = of[v.Name]
 	}
 }
 
 // networks keeps the property "network" of the host and of what it is in: the simulator does not.
 func (n network) networks() {
+	named := map[string]types.ManagedObjectReference{}
+	for _, e := range simulator.Map.All("Network") {
+		named[e.(*mo.Network).Name] = e.Reference()
+	}
 	have := func(h *simulator.HostSystem) []types.ManagedObjectReference {
 		var out []types.ManagedObjectReference
-		for _, e := range simulator.Map.All("Network") {
-			for _, g := range h.Config.Network.Portgroup {
-				if e.(*mo.Network).Name == g.Spec.Name {
-					out = append(out, e.Reference())
-				}
+		for _, g := range h.Config.Network.Portgroup {
+			if ref, ok := named[g.Spec.Name]; ok {
+				out = append(out, ref)
 			}
 		}
 		return out
@@ -42,10 +43,12 @@ func (n network) networks() {
 	}
 	set(h, have(h))
 	var all []types.ManagedObjectReference
+	seen := map[types.ManagedObjectReference]bool{}
 	for _, e := range simulator.Map.All("HostSystem") {
 		if other := e.(*simulator.HostSystem); *other.Parent == *h.Parent {
 			for _, ref := range have(other) {
-				if simulator.FindReference(all, ref) == nil {
+				if !seen[ref] {
+					seen[ref] = true
 					all = append(all, ref)
 				}
 			}
@@ -116,6 +119,9 @@ func (n network) UpdatePortGroup(c *types.UpdatePortGroup) soap.HasFault {
 
 // changed tells of what may touch VMs that run.
 func (n network) changed() {
+	if !*agent {
+		return
+	}
 	h := simulator.Map.Get(n.Host.Self).(*simulator.HostSystem)
 	ask(fields{"event": "network", "host": h.Name, "switches": switches(h)})
 }
