@@ -48,6 +48,7 @@ class Guest:
         self._taps: Mapping[str, str] = {}
         self._stack = ExitStack()
         self._number = 0
+        self._told: str | None = None
         self.events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self.thread = threading.Thread(target=self._run, name=vm, daemon=True)
         self.thread.start()
@@ -171,7 +172,15 @@ class Guest:
             HERE.run("qemu-img", *words)
 
     def _write_seed(self, event: Event) -> None:
-        """Give the guest what its guestinfo says, in place where it runs; or nothing."""
+        """Give the guest what its guestinfo says, in place where it runs; or nothing.
+
+        One that has had its userdata keeps what it was told for as long as its metadata, and with
+        it the instance's id, is the same: cloud-init does that work once for an instance.
+        """
+        metadata = event["extra"].get("guestinfo.metadata")
+        if "guestinfo.userdata" not in event["extra"] and metadata and metadata == self._told:
+            return
+        self._told = metadata
         try:
             found = seed.iso(cloudinit.identity(event["extra"]))
         except (ProvisionError, KeyError, TypeError, ValueError) as e:
