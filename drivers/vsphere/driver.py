@@ -27,6 +27,7 @@ from drivers.vsphere.sources import Sources
 from drivers.vsphere.spec import MODELS, WORDS
 from drivers.vsphere.switches import FLAVOUR, Switches
 from drivers.vsphere.tasks import Tasks
+from drivers.vsphere.together import Together
 from drivers.vsphere.vms import Vms
 from drivers.vsphere.wire import Limits, Wire, WireType, endpoint
 from provision.driver import Check, Facts, Target, Usage
@@ -63,10 +64,11 @@ class Vsphere:
     def _put_together(self, target: Target, limits: Limits) -> None:
         session, place = self.session, self.place
         prefix, vms = f"pv{target.tag}", f"{target.testbed}-"
-        tasks = Tasks(session, limits.task_s)
-        networks, net = Networks(session, place), HostNet(session, place)
+        together = Together(session)
+        tasks = Tasks(session, together, limits.task_s)
+        networks, net = Networks(session, place), HostNet(session, together, place)
         self.switches = Switches(session, place, net, prefix, vms)
-        found = Vms(session, place, tasks, networks, target.testbed)
+        found = Vms(session, together, place, tasks, networks, target.testbed)
         sources = Sources(session, place)
         disks = Disks(session, place, tasks, target.testbed)
         maker = Maker(place, tasks, found, sources, disks, target.image)

@@ -55,7 +55,7 @@ class Guests:
             if seen is None:
                 return None
             mine = self._own_switches(seen.guest)
-            groups = self.net.told(more[0].has) if more and mine <= names else self.net.groups(mine)
+            groups = self.net.told(more[0]) if more and mine <= names else self.net.groups(mine)
             return _rated(seen.guest, {n: g.rate_mbit for n, g in groups.items()})
 
     def look(self, names: Iterable[str], groups: Mapping[str, Group]) -> dict[str, Guest | None]:

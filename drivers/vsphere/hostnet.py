@@ -14,7 +14,8 @@ from typing import Any
 from drivers.vsphere.api import vim, vmodl
 from drivers.vsphere.connect import Session
 from drivers.vsphere.place import Place
-from drivers.vsphere.read import Properties, get, spec
+from drivers.vsphere.read import Properties, get
+from drivers.vsphere.together import Part, Together
 from drivers.vsphere.uplinks import device
 
 VSWITCH, GROUP = "key-vim.host.VirtualSwitch-", "key-vim.host.PortGroup-"
@@ -68,6 +69,7 @@ class HostNet:
     """Reads of one host's network."""
 
     session: Session
+    together: Together
     place: Place
     _keyed: bool | None = field(default=None)
     _last: dict[str, tuple[float, Group]] = field(default_factory=dict)
@@ -114,11 +116,11 @@ class HostNet:
         """That port group is no more, or another."""
         self._last.pop(name, None)
 
-    def question(self, names: Collection[str]) -> list[Any]:
-        """What to retrieve besides something else, for ``told``; [] where that cannot be."""
+    def question(self, names: Collection[str]) -> list[Part]:
+        """What to ask besides something else, for ``told``; [] where that cannot be."""
         if not names or not self._by_key():
             return []
-        return [spec(self.place.networks, [*map(_group_path, names)])]
+        return [(self.place.networks, tuple(map(_group_path, names)))]
 
     def told(self, has: Properties) -> dict[str, Group]:
         """The port groups in such an answer."""
@@ -139,7 +141,7 @@ class HostNet:
     def _get(self, *paths: str) -> Properties | None:
         """None where the server cannot say."""
         try:
-            return get(self.session, self.place.networks, *paths)
+            return self.together.get(self.place.networks, *paths)
         except vmodl.query.InvalidProperty:
             return None
 

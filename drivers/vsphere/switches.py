@@ -7,8 +7,10 @@ tag, and by a shape that nobody else gives them. vSphere API: HostNetworkSystem.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock
+from time import monotonic
 from typing import Any
 
 from drivers.vsphere.api import Exists, Gone, told, vim
@@ -22,6 +24,7 @@ from provision.resources import Switch
 FLAVOUR = "vswitch"
 LEAST_MTU, MOST_MTU = 1280, 9000
 PORTS = 128
+RECENT_S = 30
 _HOST = vim.host
 
 
@@ -37,6 +40,9 @@ class Switches:
     #: a host takes one change of its network at a time
     _lock: Lock = field(default_factory=Lock)
     _absent: set[str] = field(default_factory=set)
+    _looking: Lock = field(default_factory=Lock)
+    _idle_until: float = 0.0
+    _idle_now: frozenset[str] = frozenset()
 
     def ours(self, name: str) -> bool:
         """Whether a switch of that name could be the testbed's."""
@@ -55,12 +61,12 @@ class Switches:
     def put(self, want: Switch) -> None:
         """As ``Driver.put``."""
         self._refuse(want)
-        with told(f"put switch {want.name}"), self._lock:
+        with told(f"put switch {want.name}"):
             self.session.again(lambda: self._put(want))
 
     def drop(self, name: str) -> None:
         """As ``Driver.drop``: the port group, then the switch."""
-        with told(f"drop switch {name}"), self._lock:
+        with told(f"drop switch {name}"):
             self.session.again(lambda: self._drop(name))
 
     def _put(self, want: Switch) -> None:
@@ -73,7 +79,7 @@ class Switches:
         if found is None:
             found = self._add(want)
         elif found.mtu != want.mtu or not found.tight:
-            self.place.networks.UpdateVirtualSwitch(want.name, _spec(want))
+            self._change("UpdateVirtualSwitch", want.name, _spec(want))
         if found is None or found.group is None or found.group.vlan:
             self._put_group(want.name, found)
 
@@ -96,8 +102,7 @@ class Switches:
         if group.rate_mbit != rate_mbit:
             spec = _group_spec(group.name, group.switch, rate_mbit)
             self.net.forget(group.name)
-            with self._lock:
-                self.place.networks.UpdatePortGroup(group.name, spec)
+            self._change("UpdatePortGroup", group.name, spec)
 
     def _refuse(self, want: Switch) -> None:
         if want.flavour != FLAVOUR:
@@ -129,20 +134,20 @@ class Switches:
     def _add(self, want: Switch) -> Standing | None:
         """What stood there already, None where the switch was made."""
         try:
-            self.place.networks.AddVirtualSwitch(want.name, _spec(want))
+            self._change("AddVirtualSwitch", want.name, _spec(want))
         except Exists:
             found = self._own(self.net.standing(want.name, sure=True))
-            self.place.networks.UpdateVirtualSwitch(want.name, _spec(want))
+            self._change("UpdateVirtualSwitch", want.name, _spec(want))
             return found
         return None
 
     def _put_group(self, name: str, found: Standing | None) -> None:
         spec = _group_spec(name, name)
         if found is not None and found.group is not None:
-            self.place.networks.UpdatePortGroup(name, spec)
+            self._change("UpdatePortGroup", name, spec)
             return
         try:
-            self.place.networks.AddPortGroup(spec)
+            self._change("AddPortGroup", spec)
             self.net.keep(Group(name, name, 0, None))
         except Exists:
             there = self.net.group(name)
@@ -154,13 +159,20 @@ class Switches:
     def _remove(self, found: Standing) -> None:
         """Raises faults; what is gone already is no error."""
         self.net.forget(found.name)
-        networks = self.place.networks
-        if found.groups:
-            _unless_gone(networks.RemovePortGroup, found.name)
-        _unless_gone(networks.RemoveVirtualSwitch, found.name)
+        for method in ("RemovePortGroup", "RemoveVirtualSwitch"):
+            if found.groups or method == "RemoveVirtualSwitch":
+                with suppress(vim.fault.NotFound, Gone):
+                    self._change(method, found.name)
+
+    def _change(self, method: str, *args: Any) -> None:
+        """One call that changes the host's network. Raises faults."""
+        with self._lock:
+            getattr(self.place.networks, method)(*args)
 
     def _free(self, name: str) -> None:
         """Raise where VMs are on its port group: Foreign where they are another's."""
+        if name in self._idle():
+            return
         network = self.session.content.searchIndex.FindChild(self.place.network_folder, name)
         refs = get(self.session, network, "vm").get("vm", ()) if network is not None else ()
         vms = [v.has for v in each(self.session, refs, "name", "runtime.host")]
@@ -170,17 +182,21 @@ class Switches:
         if here:
             raise DriverError(f"switch {name} is in use by VM {', '.join(here)}")
 
+    def _idle(self) -> frozenset[str]:
+        """Networks that no VM was on moments ago, found for all in one go."""
+        with self._looking:
+            if self._idle_until < monotonic():
+                refs = get(self.session, self.place.host, "network").get("network", ())
+                plain = [ref for ref in refs if type(ref) is vim.Network]
+                found = each(self.session, plain, "name", "vm")
+                self._idle_now = frozenset(str(n.has["name"]) for n in found if not n.has.get("vm"))
+                self._idle_until = monotonic() + RECENT_S
+            return self._idle_now
+
 
 def _as_is(found: Standing) -> Switch:
     flavour = FLAVOUR if found.group is not None else f"{FLAVOUR} without its port group"
     return Switch(found.name, flavour, found.uplink, found.mtu)
-
-
-def _unless_gone(remove: Any, name: str) -> None:
-    try:
-        remove(name)
-    except (vim.fault.NotFound, Gone):
-        return
 
 
 def _spec(want: Switch) -> Any:

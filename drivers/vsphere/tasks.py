@@ -15,7 +15,8 @@ from typing import Any
 
 from drivers.vsphere.api import Fault, vim, vmodl
 from drivers.vsphere.connect import Session
-from drivers.vsphere.read import get, query, spec
+from drivers.vsphere.read import query, spec
+from drivers.vsphere.together import Together
 from provision.errors import DriverError, ProvisionError
 
 WAIT_S = 30  # of one call, well below what it may last
@@ -36,6 +37,7 @@ class Tasks:
     """All waiting of one connection."""
 
     session: Session
+    together: Together
     task_s: float
     _idle: list[tuple[int, Any]] = field(default_factory=list)
     _lock: Lock = field(default_factory=Lock)
@@ -59,11 +61,11 @@ class Tasks:
     def wait(self, task: Any, say: Say = _silent) -> Any:
         """The result of a task that was started. Raises as ``run``."""
         # most have ended by now, so that one call does
-        seen = dict(get(self.session, task, *OUTCOME))
+        seen = dict(self.together.get(task, *OUTCOME))
         if not _ended(seen):
             self.until(task, STATE, _ended, self.task_s, say, seen)
         if seen.get("info.state") == "error":
-            raise seen.get("info.error") or get(self.session, task, "info.error")["info.error"]
+            raise seen.get("info.error") or self.together.get(task, "info.error")["info.error"]
         if not _ended(seen):
             raise DriverError(f"no end of the task {task._moId} after {self.task_s:g} s")
         return seen.get("info.result")

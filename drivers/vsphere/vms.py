@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -27,9 +27,10 @@ from drivers.vsphere.parse import (
     whole,
 )
 from drivers.vsphere.place import Place
-from drivers.vsphere.read import Found, each, get, retrieve, spec, step
+from drivers.vsphere.read import Properties, get, retrieve, spec, step
 from drivers.vsphere.spec import MARK
 from drivers.vsphere.tasks import Tasks
+from drivers.vsphere.together import Part, Together
 from provision.errors import DriverError, Foreign
 
 #: folder in a datastore for what we put together ourselves, and for disks that were uploaded
@@ -50,6 +51,7 @@ class Vms:
     """Those of ``testbed`` in the place's folder; their names begin with its."""
 
     session: Session
+    together: Together
     place: Place
     tasks: Tasks
     networks: Networks
@@ -66,8 +68,8 @@ class Vms:
         return self.place.datastore.path(STORE, self.name(guest))
 
     def find(
-        self, guest: str, *, all_of_it: bool = False, beside: Sequence[Any] = ()
-    ) -> tuple[Any | None, Seen | None, list[Found]]:
+        self, guest: str, *, all_of_it: bool = False, beside: Sequence[Part] = ()
+    ) -> tuple[Any | None, Seen | None, list[Properties]]:
         """The VM of that name; what is seen of it is None where it is not ours. Raises faults.
 
         ``beside`` is asked for in the same call; it is not answered where there is no such VM.
@@ -120,11 +122,10 @@ class Vms:
         listed = retrieve(self.session, [wanted])
         refs = {f.ref: name for f in listed if (name := str(f.has.get("name"))).startswith(prefix)}
         found: dict[str, Seen] = {}
-        for vm in self._each([*refs]):
-            guest = refs[vm.ref].removeprefix(prefix)
-            raw = whole(vm.has)
-            if raw is not None and raw.extra.get(MARK) == self.testbed:
-                found[guest] = self._keep(vm.ref, guest, raw)
+        for ref, raw in self._each({r: name.removeprefix(prefix) for r, name in refs.items()}):
+            if raw.extra.get(MARK) == self.testbed:
+                guest = refs[ref].removeprefix(prefix)
+                found[guest] = self._keep(ref, guest, raw)
         there = {name.removeprefix(prefix) for name in refs.values()}
         self._absent |= {*guests} - there
         return found
@@ -171,7 +172,7 @@ class Vms:
         known = self._known.get(guest)
         if known is not None and self._by_key:
             with suppress(Gone, vmodl.query.InvalidProperty):
-                has = get(self.session, known.ref, *held_paths())
+                has = self.together.get(known.ref, *held_paths())
                 if (found := held(known.ref, has, self.testbed)) is not None:
                     return found
         seen = self.own(guest, all_of_it=True)
@@ -183,23 +184,40 @@ class Vms:
         with suppress(vim.fault.FileNotFound):
             self.tasks.run(lambda: manager.DeleteDatastoreFile_Task(path, self.place.datacenter))
 
-    def _each(self, refs: list[Any]) -> Iterator[Found]:
-        """Some at a time, so that no answer is too long; one that vanishes meanwhile is left out.
+    def _each(self, refs: Mapping[Any, str]) -> Iterator[tuple[Any, Raw]]:
+        """Some at a time, so that no answer is too long, each as briefly as may be."""
+        shapes: dict[tuple[int, ...], list[Any]] = {}
+        for ref, guest in refs.items():
+            known = self._known.get(guest) if self._by_key else None
+            slots = known.slots if known is not None and known.ref == ref else ()
+            shapes.setdefault(slots, []).append(ref)
+        whole_ones = shapes.pop((), [])
+        for slots, alike in shapes.items():
+            for ref, has in self._some(alike, brief_paths(slots)):
+                if (raw := brief(has, slots)) is not None:
+                    yield ref, raw
+                else:
+                    whole_ones.append(ref)
+        for ref, has in self._some(whole_ones, PATHS):
+            if (raw := whole(has)) is not None:
+                yield ref, raw
 
-        A call fails as a whole where one of its objects is gone.
-        """
+    def _some(
+        self, refs: Sequence[Any], paths: tuple[str, ...]
+    ) -> Iterator[tuple[Any, Properties]]:
+        """One that vanishes meanwhile is left out: a call fails for all where one is gone."""
         for first in range(0, len(refs), MANY):
             some = refs[first : first + MANY]
             try:
-                yield from each(self.session, some, *PATHS)
+                yield from zip(some, self.together.ask([(r, paths) for r in some]), strict=True)
             except Gone:
                 for ref in some:
                     with suppress(Gone):
-                        yield from each(self.session, [ref], *PATHS)
+                        yield ref, self.together.get(ref, *paths)
 
     def _look(
-        self, guest: str, all_of_it: bool, beside: Sequence[Any]
-    ) -> tuple[Any | None, Raw | None, list[Found]]:
+        self, guest: str, all_of_it: bool, beside: Sequence[Part]
+    ) -> tuple[Any | None, Raw | None, list[Properties]]:
         """One call for a VM that is known, two for another."""
         known = self._known.get(guest)
         if known is not None:
@@ -219,19 +237,19 @@ class Vms:
             return None, None, []
 
     def _ask(
-        self, known: Known, all_of_it: bool, beside: Sequence[Any]
-    ) -> tuple[Any, Raw | None, list[Found]]:
+        self, known: Known, all_of_it: bool, beside: Sequence[Part]
+    ) -> tuple[Any, Raw | None, list[Properties]]:
         """Briefly, where it is known where the vNICs are and the server finds them by key."""
         short = not all_of_it and self._by_key
         paths = brief_paths(known.slots) if short else PATHS
         try:
-            found, *more = retrieve(self.session, [spec(known.ref, paths), *beside])
+            has, *more = self.together.ask([(known.ref, paths), *beside])
         except vmodl.query.InvalidProperty:
             if not short:
                 raise
             self._by_key = False
             return self._ask(known, True, beside)
-        return known.ref, brief(found.has, known.slots) if short else whole(found.has), more
+        return known.ref, brief(has, known.slots) if short else whole(has), more
 
     def _keep(self, ref: Any, guest: str, raw: Raw) -> Seen:
         self._known[guest] = Known(ref, tuple(card.key for card in raw.cards))

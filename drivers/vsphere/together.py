@@ -1,0 +1,117 @@
+"""What several threads ask at once, asked in one call.
+
+A call costs more than what is in it: a thousand guests are put by some threads, each of which asks
+after its own task and its own VM. Who comes while calls are under way waits for the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from threading import Event, Lock
+from typing import Any
+
+from drivers.vsphere.api import Fault
+from drivers.vsphere.connect import Session
+from drivers.vsphere.read import Properties, query, retrieve
+from provision.errors import ProvisionError
+
+AT_ONCE = 2
+Part = tuple[Any, tuple[str, ...]]  # an object, and paths of its properties
+
+
+@dataclass(slots=True)
+class _Question:
+    """``batch`` is what its thread is to ask for all, None = another thread does."""
+
+    parts: Sequence[Part]
+    woken: Event = field(default_factory=Event)
+    batch: Sequence[_Question] | None = None
+    answer: list[Properties] = field(default_factory=list)
+    error: BaseException | None = None
+
+
+@dataclass(slots=True)
+class Together:
+    """The questions of one session."""
+
+    session: Session
+    _waiting: list[_Question] = field(default_factory=list)
+    _asking: int = 0
+    _lock: Lock = field(default_factory=Lock)
+
+    def get(self, ref: Any, *paths: str) -> Properties:
+        """Those of an object's properties that are set. Raises faults."""
+        return self.ask([(ref, paths)])[0]
+
+    def ask(self, parts: Sequence[Part]) -> list[Properties]:
+        """As ``get``, of several objects, in their order."""
+        mine = _Question(parts)
+        with self._lock:
+            if self._asking < AT_ONCE:
+                self._asking += 1
+                mine.batch = [mine]
+            else:
+                self._waiting.append(mine)
+        if mine.batch is None:
+            mine.woken.wait()
+        if mine.batch is not None:
+            self._lead(mine.batch)
+        if mine.error is not None:
+            raise mine.error
+        return mine.answer
+
+    def _lead(self, batch: Sequence[_Question]) -> None:
+        """Ask for all of these; then one of those who came meanwhile does so for them."""
+        try:
+            self._answer(batch)
+        finally:
+            with self._lock:
+                heir = self._waiting[0] if self._waiting else None
+                if heir is None:
+                    self._asking -= 1
+                else:
+                    heir.batch, self._waiting = self._waiting, []
+            if heir is not None:
+                heir.woken.set()
+
+    def _answer(self, batch: Sequence[_Question]) -> None:
+        try:
+            found = self._retrieve([part for q in batch for part in q.parts])
+            for q in batch:
+                q.answer = [_pick(found, ref, paths) for ref, paths in q.parts]
+        except (Fault, ProvisionError) as e:
+            if len(batch) == 1:
+                batch[0].error = e
+            else:  # one of the objects is gone: whose is it?
+                for q in batch:
+                    self._answer([q])
+        except BaseException as e:
+            for q in batch:
+                q.error = e
+            raise
+        finally:
+            for q in batch:
+                q.woken.set()
+
+    def _retrieve(self, parts: Sequence[Part]) -> Mapping[Any, Properties]:
+        """All properties of each object, by object; alike ones share a filter."""
+        by_paths: dict[tuple[Any, tuple[str, ...]], dict[Any, None]] = {}
+        for ref, paths in parts:
+            by_paths.setdefault((type(ref), paths), {})[ref] = None
+        specs = [
+            query.FilterSpec(
+                objectSet=[query.ObjectSpec(obj=ref, skip=False) for ref in refs],
+                propSet=[query.PropertySpec(type=kind, pathSet=list(paths), all=False)],
+            )
+            for (kind, paths), refs in by_paths.items()
+        ]
+        found: dict[Any, dict[str, Any]] = {}
+        for one in retrieve(self.session, specs):
+            found.setdefault(one.ref, {}).update(one.has)
+        return found
+
+
+def _pick(found: Mapping[Any, Properties], ref: Any, paths: Sequence[str]) -> Properties:
+    has = found.get(ref, {})
+    return {path: has[path] for path in paths if path in has}
