@@ -22,6 +22,7 @@ from drivers.vsphere.hostnet import HostNet
 from drivers.vsphere.make import Maker
 from drivers.vsphere.networks import Networks
 from drivers.vsphere.parse import ACCEL
+from drivers.vsphere.sight import Sight
 from drivers.vsphere.snapshots import Snapshots
 from drivers.vsphere.sources import Sources
 from drivers.vsphere.spec import MODELS, WORDS
@@ -68,7 +69,8 @@ class Vsphere:
         tasks = Tasks(session, together, limits.task_s)
         networks, net = Networks(session, place), HostNet(session, together, place)
         self.switches = Switches(session, place, net, prefix, vms)
-        found = Vms(session, together, place, tasks, networks, target.testbed)
+        sight = Sight(session, together, place, networks, target.testbed)
+        found = Vms(session, place, tasks, sight, target.testbed)
         sources = Sources(session, place)
         disks = Disks(session, place, tasks, target.testbed)
         maker = Maker(place, tasks, found, sources, disks, target.image)
@@ -125,7 +127,7 @@ class Vsphere:
 
     def owned(self) -> Iterable[Key]:
         with told("list guests"):
-            guests = [(Guest.kind, name) for name in self.guests.vms.look(())]
+            guests = [(Guest.kind, name) for name in self.guests.vms.sight.look(())]
         return [*guests, *((Switch.kind, name) for name in self.switches.look()[0])]
 
     def usage(self) -> Usage:

@@ -62,7 +62,7 @@ class Guests:
         """As ``read``, of many at once; ``groups`` are all port groups of the host."""
         with told("read guests"):
             names = [*names]
-            found = self.vms.look(names)
+            found = self.vms.sight.look(names)
         rates = {name: group.rate_mbit for name, group in groups.items()}
         return {n: _rated(s.guest, rates) if (s := found.get(n)) else None for n in names}
 
@@ -109,7 +109,7 @@ class Guests:
         }
 
     def _put(self, want: Guest) -> None:
-        seen = None if self.vms.never_was(want.name) else self.vms.own(want.name)
+        seen = None if self.vms.sight.never_was(want.name) else self.vms.own(want.name)
         self._own_switches(want)
         found = plugs(want, self.place, self.net, self.switches, self.networks)
         if seen is not None and seen.guest.image != want.image:
@@ -145,7 +145,7 @@ class Guests:
                 raise Foreign(f"VM {self.vms.name(want.name)} was just made by somebody") from e
             return there
         self._started.pop(want.name, None)
-        self.vms.made(want.name, ref, 1 + len(want.nics))
+        self.vms.sight.made(want.name, ref, 1 + len(want.nics))
         if not self.maker.clones(want):
             return as_made(ref, self.target.testbed, _rated(replace(want, running=False), {}))
         there = self.vms.own(want.name)  # whether the server did all that was asked is to be seen
