@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import selectors
 import subprocess
 import threading
@@ -70,7 +71,17 @@ def _serving(host: Host, conf: Path) -> Iterator[None]:
                 assert selector.select(START_S), "sshd does not start"
             said = sshd.stderr.readline()
             assert b"listening" in said, f"sshd: {said.decode(errors='replace')}"
-            threading.Thread(target=sshd.stderr.read, daemon=True).start()  # or it fills up
+            # or it fills up; sessions that a client keeps open hold it longer than we live
+            threading.Thread(
+                target=_drain, args=(os.dup(sshd.stderr.fileno()),), daemon=True
+            ).start()
             yield
         finally:
+            HERE.run("pkill", "-P", str(sshd.pid), check=False)
             sshd.terminate()
+
+
+def _drain(pipe: int) -> None:
+    with open(pipe, "rb", buffering=0) as f:
+        while f.read(4096):
+            pass
