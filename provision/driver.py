@@ -92,6 +92,7 @@ class Facts:
     ``switch_flavours`` is what a spec gets that names none. ``cannot`` maps a spec's word to the
     reason it is refused, ``unfit`` says what no single word is to blame for, each with the spec's
     path; ``management`` is why guests need an existing network for it, "" = the driver makes one.
+    ``addresses`` are the host's own by link, with their prefixes, but for those of this testbed.
     ``change`` maps (kind, field) to how disturbing a change is, RECREATE where it is silent;
     ``parallel`` caps concurrent puts of a kind; ``knobs`` are the host's tunings; ``mac_prefix``
     is three octets, of which guests' MACs use the lower quarter; ``simulated`` guests have no
@@ -109,6 +110,7 @@ class Facts:
     switch_flavours: tuple[str, ...]
     kinds: frozenset[str]
     uplinks: tuple[UplinkFacts, ...] = ()
+    addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     cannot: Mapping[str, str] = field(default_factory=dict)
     change: Mapping[tuple[str, str], Change] = field(default_factory=dict)
     parallel: Mapping[str, int] = field(default_factory=dict)

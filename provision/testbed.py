@@ -100,6 +100,7 @@ def expand(spec: Spec, facts: Facts, image: str) -> Testbed:
     """
     if problems := list(_unfit(spec, facts)):
         raise SpecError(problems, hint=f"provision doctor --hv {facts.hypervisor}")
+    _refuse_taken(spec, facts)
     links = tuple(_links(spec, _uplinks(spec, facts)))
     namespace = None if spec.uplinks else namespace_of(spec.name)
     guests = tuple(_guest(spec, facts, image, link) for link in links)
@@ -184,6 +185,28 @@ def _asked(spec: Spec, path: str) -> bool:
 def _near(word: str, known: list[str]) -> str:
     close = get_close_matches(word, known, 1)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _refuse_taken(spec: Spec, facts: Facts) -> None:
+    """Raise PreflightError where guests' management would have a subnet that the host has."""
+    if spec.management.bridge is not None:
+        return
+    taken = {
+        IPv4Interface(address).network: f"{address} of {link}"
+        for link, addresses in facts.addresses.items()
+        for address in addresses
+    }
+    wanted = management_subnet(spec)
+    if hits := [what for net, what in taken.items() if net.overlaps(wanted)]:
+        chosen = "" if spec.management.subnet else ", which the testbed's name chooses,"
+        others = LAB_MANAGEMENT.subnets(new_prefix=24)
+        free = next((n for n in others if not any(n.overlaps(net) for net in taken)), None)
+        raise PreflightError(
+            f"management.subnet: {wanted}{chosen} is in use on {facts.host}: {', '.join(hits)}",
+            hint=f"--set management.subnet={free}"
+            if free
+            else "set management.subnet to a free one",
+        )
 
 
 def _uplinks(spec: Spec, facts: Facts) -> list[str]:

@@ -124,6 +124,7 @@ class Kvm:
             switch_flavours=FLAVOURS,
             kinds=frozenset({Guest.kind, Tuning.kind}) | self.net.kinds,
             uplinks=self.net.uplinks(),
+            addresses=self.net.addresses(),
             cannot=cannot(machine) | self._knobless(),
             change=changes(machine.simulated),
             parallel={Guest.kind: 2 * machine.cpus},

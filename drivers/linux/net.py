@@ -88,6 +88,12 @@ class LinuxNet:
         """All NICs, and what uses them already."""
         return uplinks(self.host, self.testbed)
 
+    def addresses(self) -> Mapping[str, tuple[str, ...]]:
+        """The host's IPv4 addresses by link, those of the testbed's own links left out."""
+        ours = mark(self.testbed)
+        links = (link for link in view(self.host).links.values() if link.alias != ours)
+        return {link.name: tuple(a.text for a in link.ipv4) for link in links if link.ipv4}
+
     def notes(self) -> Mapping[str, str]:
         """What of the host's set-up disturbs a benchmark, by its setting, with the cure."""
         on = [path.rpartition("/")[2] for path in self.host.run("sh", "-c", _FILTERS).split()]

@@ -16,7 +16,7 @@ from provision.driver import Facts, Target, UplinkFacts, fits
 from provision.errors import PreflightError, SpecError
 from provision.resources import Cable, Guest, Namespace, Port, Switch, Tuning, Uplink, key
 from provision.spec import Spec, restore
-from provision.testbed import commitment, expand, tag
+from provision.testbed import commitment, expand, management_subnet, tag
 
 FACTS = Fake(Target("t", Path("/nonexistent"))).facts
 REAL = {"load_generator": {"ssh": "root@lg", "ports": ["lg1", "lg2"]}, "guests": {"count": 2}}
@@ -201,3 +201,19 @@ def test_a_host_without_states_of_its_nics_and_without_a_network_of_its_own() ->
     assert {r.flavour for r in found.resources if isinstance(r, Switch)} == {"vswitch"}
     assert found.guests[0].management.switch == "VM Network"
     assert all(n.mac.startswith("00:50:56:") for n in found.guests[0].nics)
+
+
+def test_a_management_subnet_that_the_host_has_is_refused() -> None:
+    chosen = management_subnet(spec(name="lab"))
+    here = facts(addresses={"eth0": (f"{chosen[5]}/24",), "br0": ("10.7.0.1/16",)})
+    with pytest.raises(
+        PreflightError, match=rf"the testbed's name chooses.*{chosen[5]}/24 of eth0"
+    ) as e:
+        expand(spec(name="lab"), here, "img")
+    free = e.value.hint.rpartition("=")[2]
+    expand(spec(name="lab", management={"subnet": free}), here, "img")
+    with pytest.raises(
+        PreflightError, match=r"10\.7\.3\.0/24 is in use on fake: 10\.7\.0\.1/16 of br0"
+    ):
+        expand(spec(name="lab", management={"subnet": "10.7.3.0/24"}), here, "img")
+    expand(spec(management={"subnet": "10.7.3.0/24", "bridge": "br0"}), here, "img")
