@@ -9,15 +9,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import select
 import selectors
-import signal
 import subprocess
 import sys
 import sysconfig
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +24,6 @@ from provision.playing.events import Played, TaskEvent, note
 
 HERE = Path(__file__).parent.parent
 POLL_S = 0.2  # between looks at the cancel flag, and of ansible-runner at its own
-GRACE_S = 5.0
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 #: all that a play may see of the controller's environment
 KEPT = ("HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "SSH_AUTH_SOCK")
@@ -59,7 +55,7 @@ class Player:
         self._prepare(extravars)
         process = subprocess.Popen(
             self._argv(playbook, ident), env=environment(_count(self.inventory)),
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip
         played = Played()
@@ -83,6 +79,7 @@ class Player:
 
     def _argv(self, playbook: str, ident: str) -> list[str]:
         return [
+            sys.executable, str(HERE / "playing" / "guard.py"),
             sys.executable, "-m", "ansible_runner", "run", str(self.folder), "--json",
             "--project-dir", str(playbooks()), "--playbook", playbook, "--ident", ident,
         ]  # fmt: skip
@@ -170,51 +167,9 @@ def _last_words(words: Sequence[str]) -> str:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """See that neither the runner nor anything it started goes on.
-
-    Ansible's workers are sessions of their own, which ansible-runner's cancel does not reach;
-    with a worker its ssh goes, and with that what it runs on the far side.
-    """
-    if process.poll() is None:
-        held = _hold(process.pid)
-        for handle in held.values():
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(handle, signal.SIGKILL)
-        deadline = time.monotonic() + GRACE_S
-        for handle in held.values():
-            # a handle can be read once its process has ended
-            select.select([handle], [], [], max(0.0, deadline - time.monotonic()))
-            os.close(handle)
-        process.wait()
+    """See that neither the runner nor anything it started goes on: the guard hears of its end."""
+    assert process.stdin is not None
+    process.stdin.close()
+    process.wait()
     if process.stdout is not None:
         process.stdout.close()
-
-
-def _hold(root: int) -> dict[int, int]:
-    """Stop a process and all below it; a handle of each.
-
-    Stopped one after another until no new one shows, none of them can fork unseen.
-    """
-    held: dict[int, int] = {}
-    while new := [pid for pid in _family(root) if pid not in held]:
-        for pid in new:
-            with suppress(ProcessLookupError):
-                held[pid] = os.pidfd_open(pid)
-                signal.pidfd_send_signal(held[pid], signal.SIGSTOP)
-    return held
-
-
-def _family(root: int) -> list[int]:
-    """A process and all below it, by the kernel's list of parents; the dead are left out."""
-    children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
-        except (OSError, ValueError):
-            continue
-        if state not in "ZX":
-            children.setdefault(int(parent), []).append(int(stat.parent.name))
-    found = [root]
-    for pid in found:
-        found += children.get(pid, [])
-    return found

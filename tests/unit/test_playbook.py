@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import select
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +187,28 @@ def test_nothing_goes_on_after_the_end(books: Path, tmp_path: Path, how: str) ->
         player.play("book.yml", "a", {}, timeout_s=60 if how == "cancelled" else 3)
     assert [e.status for e in started] == ["start"]
     assert _alive(mark) == []
+
+
+def test_nothing_goes_on_after_its_controller_was_killed(books: Path, tmp_path: Path) -> None:
+    mark = f"mark-{time.time_ns()}"
+    book(books, command(f"sh -c 'sleep 60; echo {mark}'"))
+    context = multiprocessing.get_context("fork")
+    victim = context.Process(
+        target=Player(tmp_path / "run", inventory("vm1")).play, args=("book.yml", "a", {})
+    )
+    victim.start()
+    _until(lambda: _alive(f"sleep 60; echo {mark}"))
+    victim.kill()
+    victim.join(30)
+    _until(lambda: not _alive(mark))
+
+
+def _until(so: Callable[[], object], limit_s: float = 30) -> None:
+    """Processes that are not our children give no event: they have to be looked for."""
+    deadline = time.monotonic() + limit_s
+    while not so():
+        assert time.monotonic() < deadline
+        select.select([], [], [], 0.05)
 
 
 def test_words_that_are_no_event_are_kept() -> None:
