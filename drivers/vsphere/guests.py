@@ -22,7 +22,7 @@ from drivers.vsphere.switches import Switches
 from drivers.vsphere.vms import Vms
 from drivers.vsphere.vnics import Plugs, plugs
 from provision.driver import Target
-from provision.errors import DriverError, Foreign
+from provision.errors import Foreign
 from provision.resources import Guest, changed, key
 
 TOOLS = "guest.toolsRunningStatus"
@@ -145,13 +145,8 @@ class Guests:
                 raise Foreign(f"VM {self.vms.name(want.name)} was just made by somebody") from e
             return there
         self._started.pop(want.name, None)
-        self.vms.sight.made(want.name, ref, 1 + len(want.nics))
-        if not self.maker.clones(want):
-            return as_made(ref, self.target.testbed, _rated(replace(want, running=False), {}))
-        there = self.vms.own(want.name)  # whether the server did all that was asked is to be seen
-        if there is None:
-            raise DriverError(f"VM {self.vms.name(want.name)} was just made, and is gone")
-        return there
+        self.vms.sight.made(want.name, ref, 1 + len(want.nics), want.image)
+        return as_made(ref, self.target.testbed, _rated(replace(want, running=False), {}))
 
     def _change(self, seen: Seen, want: Guest, to: Plugs) -> None:
         """Whatever is other than wanted, with as little disturbance as that takes."""

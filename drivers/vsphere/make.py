@@ -54,10 +54,6 @@ class Maker:
         """Whether guests are put together here, in a folder that could be left of one."""
         return self.image is not None or not self.place.vcenter
 
-    def clones(self, want: Guest) -> bool:
-        """Whether the server makes it, of another VM."""
-        return self.place.vcenter and self.source(want) is not None
-
     def has_tools(self, want: Guest) -> bool:
         """Whether VMware Tools are to be expected: an image's cloud-init needs them as well."""
         source = self.source(want)

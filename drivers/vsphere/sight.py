@@ -37,10 +37,14 @@ MANY = 100
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A VM that was seen; ``slots`` are the keys of its vNICs."""
+    """A VM that was seen; ``slots`` are the keys of its vNICs.
+
+    ``alike`` is what it was made of and how many it has, until it has been looked at.
+    """
 
     ref: Any
     slots: tuple[int, ...]
+    alike: tuple[str, int] | None = None
 
 
 @dataclass(slots=True)
@@ -53,6 +57,7 @@ class Sight:
     networks: Networks
     testbed: str
     _known: dict[str, Known] = field(default_factory=dict)
+    _likely: dict[tuple[str, int], tuple[int, ...]] = field(default_factory=dict)
     _absent: set[str] = field(default_factory=set)
     _by_key: bool = True
 
@@ -79,9 +84,14 @@ class Sight:
         self._absent.discard(guest)
         return not there
 
-    def made(self, guest: str, ref: Any, vnics: int) -> None:
-        """One that we have just made: where its vNICs are likely to be."""
-        self._known[guest] = Known(ref, tuple(range(FIRST_SLOT, FIRST_SLOT + vnics)))
+    def made(self, guest: str, ref: Any, vnics: int, like: str) -> None:
+        """One that we have just made: its vNICs are likely to be where those of others made so are.
+
+        The server chooses their keys, the same for the same devices.
+        """
+        alike = (like, vnics)
+        slots = self._likely.get(alike) or tuple(range(FIRST_SLOT, FIRST_SLOT + vnics))
+        self._known[guest] = Known(ref, slots, alike)
         self._absent.discard(guest)
 
     def gone(self, guest: str) -> None:
@@ -90,7 +100,10 @@ class Sight:
 
     def seen(self, ref: Any, guest: str, raw: Raw) -> Seen:
         """The guest that it is; from now on known."""
-        self._known[guest] = Known(ref, tuple(card.key for card in raw.cards))
+        slots = tuple(card.key for card in raw.cards)
+        if (before := self._known.get(guest)) is not None and before.alike is not None:
+            self._likely[before.alike] = slots
+        self._known[guest] = Known(ref, slots)
         return parse(ref, guest, raw, self.place.mhz, self.networks.name)
 
     def look(self, guests: Iterable[str]) -> dict[str, Seen]:

@@ -16,11 +16,11 @@ from drivers.vsphere.connect import Session
 from drivers.vsphere.read import Properties, query, retrieve
 from provision.errors import ProvisionError
 
-AT_ONCE = 2
+PATIENCE_S = 0.5
 Part = tuple[Any, tuple[str, ...]]  # an object, and paths of its properties
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Question:
     """``batch`` is what its thread is to ask for all, None = another thread does."""
 
@@ -48,18 +48,26 @@ class Together:
         """As ``get``, of several objects, in their order."""
         mine = _Question(parts)
         with self._lock:
-            if self._asking < AT_ONCE:
-                self._asking += 1
-                mine.batch = [mine]
-            else:
+            if self._asking:
                 self._waiting.append(mine)
-        if mine.batch is None:
-            mine.woken.wait()
+            else:
+                self._asking, mine.batch = 1, [mine]
+        if mine.batch is None and not mine.woken.wait(PATIENCE_S):
+            self._overtake(mine)
         if mine.batch is not None:
             self._lead(mine.batch)
         if mine.error is not None:
             raise mine.error
         return mine.answer
+
+    def _overtake(self, mine: _Question) -> None:
+        """A call that is under way takes long: ask beside it, unless it has this question."""
+        with self._lock:
+            if mine in self._waiting:
+                self._asking += 1
+                mine.batch, self._waiting = self._waiting, []
+        if mine.batch is None:
+            mine.woken.wait()
 
     def _lead(self, batch: Sequence[_Question]) -> None:
         """Ask for all of these; then one of those who came meanwhile does so for them."""
@@ -96,9 +104,12 @@ class Together:
 
     def _retrieve(self, parts: Sequence[Part]) -> Mapping[Any, Properties]:
         """All properties of each object, by object; alike ones share a filter."""
-        by_paths: dict[tuple[Any, tuple[str, ...]], dict[Any, None]] = {}
+        asked: dict[Any, tuple[str, ...]] = {}
         for ref, paths in parts:
-            by_paths.setdefault((type(ref), paths), {})[ref] = None
+            asked[ref] = tuple(dict.fromkeys((*asked.get(ref, ()), *paths)))
+        by_paths: dict[tuple[Any, tuple[str, ...]], list[Any]] = {}
+        for ref, paths in asked.items():
+            by_paths.setdefault((type(ref), paths), []).append(ref)
         specs = [
             query.FilterSpec(
                 objectSet=[query.ObjectSpec(obj=ref, skip=False) for ref in refs],

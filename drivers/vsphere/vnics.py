@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import count
 from typing import Any
 
 from drivers.vsphere import spec as wording
 from drivers.vsphere.hostnet import Group, HostNet
 from drivers.vsphere.networks import Networks, on_port_group
-from drivers.vsphere.parse import FIRST_SLOT
 from drivers.vsphere.place import Place
 from drivers.vsphere.switches import Switches
 from provision.errors import DriverError, Unsupported
 from provision.resources import Guest, Vnic
+
+FIRST_KEY = -200  # of vNICs to be: the server gives them their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +33,15 @@ class Plugs:
         """
         wanted = {v.mac: v for v in (want.management, *want.nics)}
         changes = []
-        cards = list(cards)
-        taken = {card.key for card in cards}
-        free = (n for n in count(FIRST_SLOT) if n not in taken)  # a server may choose others
         for card in cards:
             vnic = wanted.get(str(card.macAddress).lower())
             if vnic is not None and self._is(card, vnic):
                 del wanted[vnic.mac]
             else:
                 changes.append(wording.remove(card))
-        for vnic in wanted.values():
+        for number, vnic in enumerate(wanted.values()):
             backing, function = self.backings[vnic.switch], self.functions.get(vnic.switch, "")
-            changes.append(wording.add(wording.card(vnic, backing, next(free), function)))
+            changes.append(wording.add(wording.card(vnic, backing, FIRST_KEY - number, function)))
         return changes
 
     def _is(self, card: Any, vnic: Vnic) -> bool:

@@ -36,6 +36,7 @@ func inside(element reflect.Value, field string) reflect.Value {
 
 func (c collector) RetrievePropertiesEx(ctx *simulator.Context, r *types.RetrievePropertiesEx) soap.HasFault {
 	var asked []string
+	arrays := map[string]bool{} // that are asked for in full
 	plain := *r
 	plain.SpecSet = nil
 	for _, spec := range r.SpecSet {
@@ -46,6 +47,8 @@ func (c collector) RetrievePropertiesEx(ctx *simulator.Context, r *types.Retriev
 				if array, _, _, ok := keyed(path); ok {
 					asked = append(asked, path)
 					path = array
+				} else {
+					arrays[path] = true
 				}
 				paths = append(paths, path)
 			}
@@ -59,13 +62,13 @@ func (c collector) RetrievePropertiesEx(ctx *simulator.Context, r *types.Retriev
 	}
 	found := res.(*methods.RetrievePropertiesExBody).Res.Returnval
 	for i := range found.Objects {
-		found.Objects[i].PropSet = elements(found.Objects[i].PropSet, asked)
+		found.Objects[i].PropSet = elements(found.Objects[i].PropSet, asked, arrays)
 	}
 	return res
 }
 
 // elements has the asked elements in place of their arrays; one that is not there is not set.
-func elements(have []types.DynamicProperty, asked []string) []types.DynamicProperty {
+func elements(have []types.DynamicProperty, asked []string, full map[string]bool) []types.DynamicProperty {
 	arrays := map[string]bool{}
 	var out []types.DynamicProperty
 	for _, path := range asked {
@@ -89,7 +92,7 @@ func elements(have []types.DynamicProperty, asked []string) []types.DynamicPrope
 		}
 	}
 	for _, p := range have {
-		if !arrays[p.Name] {
+		if full[p.Name] || !arrays[p.Name] {
 			out = append(out, p)
 		}
 	}
