@@ -40,12 +40,13 @@ class NicModel:
     """A vNIC model and what proves it inside a Linux guest.
 
     ``pci_ids`` are ``vendor:device`` in hex, ``drivers`` as ``ethtool -i`` names them; () where
-    the guest sees a piece of whatever hardware the host has.
+    the guest sees a piece of whatever hardware the host has. ``mtu`` is the most it carries.
     """
 
     name: str
     pci_ids: tuple[str, ...]
     drivers: tuple[str, ...]
+    mtu: int = 65535
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ class Image:
     """A disk that guests' overlays stand on, and what they boot it with.
 
     ``kernel`` is None for a user's own disk, which boots by itself (and ``cmdline`` is "").
-    ``info`` has at least ``format``: ``qcow2`` or ``raw``.
+    ``info`` has at least ``format``: ``qcow2``, ``raw`` or ``vmdk``.
     """
 
     digest: str
@@ -73,13 +73,27 @@ def from_file(path: Path) -> Image:
     try:
         path = path.resolve(strict=True)
         with path.open("rb") as f:
-            qcow2 = f.read(4) == _QCOW2
+            kind = _format(f.read(512))
         status = path.stat()
     except OSError as e:
         raise UserError(f"{path}: {e.strerror}") from e
+    if kind is None:
+        raise UserError(
+            f"{path}: no disk to boot from: neither qcow2 nor VMDK, nor raw with a boot sector",
+            hint=f"qemu-img info {path}",
+        )
     digest = hashlib.sha256(f"{path}\0{status.st_size}\0{status.st_mtime_ns}".encode()).hexdigest()
-    info = {"format": "qcow2" if qcow2 else "raw", "file": str(path)}
+    info = {"format": kind, "file": str(path)}
     return Image(digest, path.parent, path, None, None, "", info)
+
+
+def _format(head: bytes) -> str | None:
+    """What a disk file is by its first 512 bytes."""
+    if head.startswith(_QCOW2):
+        return "qcow2"
+    if head.startswith((b"KDMV", b"# Disk DescriptorFile")):
+        return "vmdk"
+    return "raw" if head[510:512] == b"\x55\xaa" else None  # of a GPT too: its protective MBR
 
 
 def listing(store: Path) -> list[Image]:

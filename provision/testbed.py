@@ -125,12 +125,15 @@ def nic_model(word: str, facts: Facts) -> str | None:
 
 def _unfit(spec: Spec, facts: Facts) -> Iterator[str]:
     hv, guests = facts.hypervisor, spec.guests
-    if nic_model(guests.nic.model, facts) is None:
+    model = nic_model(guests.nic.model, facts)
+    if model is None:
         known = [*facts.words, *facts.nic_models]
         yield (
             f"guests.nic.model: {hv} has no vNIC model {guests.nic.model!r}"
             f"{_near(guests.nic.model, known)}; it has: {', '.join(sorted(set(known)))}"
         )
+    elif spec.switch.mtu > (most := facts.nic_models[model].mtu):
+        yield f"switch.mtu: {hv}'s {guests.nic.model} carries at most {most}, not {spec.switch.mtu}"
     if spec.switch.type is not None and spec.switch.type not in facts.switch_flavours:
         have = ", ".join(facts.switch_flavours)
         yield f"switch.type: {hv} has no switch of type {spec.switch.type!r}; it has: {have}"

@@ -130,7 +130,7 @@ class Kvm:
             parallel={Guest.kind: 2 * machine.cpus},
             knobs=self.tuning.knobs(),
             notes=notes,
-            unfit=unfit,
+            unfit=lambda guest: unfit(guest, self.guests.target),
             simulated=machine.simulated,
         )
 

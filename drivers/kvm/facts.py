@@ -10,15 +10,18 @@ from typing import Any
 
 from drivers.kvm.xml import shares
 from drivers.linux.links import sections
-from provision.driver import Change, NicModel
+from provision.driver import Change, NicModel, Target
 from provision.errors import PreflightError, Unsupported
 from provision.host import Host
 from provision.resources import Guest
 from provision.units import cpus
 
 
-def _model(name: str, drivers: str, *pci_ids: str) -> NicModel:
-    return NicModel(name, pci_ids, tuple(drivers.split()))
+def _model(name: str, drivers: str, *pci_ids: str, mtu: int = 65535) -> NicModel:
+    return NicModel(name, pci_ids, tuple(drivers.split()), mtu)
+
+
+JUMBO, PLAIN = 9000, 1500  # as their Linux drivers take it
 
 
 #: the vNIC models that were seen to carry traffic, as Linux sees them; QEMU has more
@@ -26,14 +29,16 @@ MODELS: Mapping[str, NicModel] = {
     m.name: m
     for m in (
         _model("virtio", "virtio_net", "1af4:1000", "1af4:1041"),
-        _model("e1000", "e1000", "8086:100e"),
-        _model("e1000e", "e1000e", "8086:10d3"),
-        _model("rtl8139", "8139cp 8139too", "10ec:8139"),
-        _model("vmxnet3", "vmxnet3", "15ad:07b0"),
-        _model("pcnet", "pcnet32", "1022:2000"),
-        _model("tulip", "tulip", "1011:0019"),
+        _model("e1000", "e1000", "8086:100e", mtu=JUMBO),
+        _model("e1000e", "e1000e", "8086:10d3", mtu=JUMBO),
+        _model("rtl8139", "8139cp 8139too", "10ec:8139", mtu=PLAIN),
+        _model("vmxnet3", "vmxnet3", "15ad:07b0", mtu=JUMBO),
+        _model("pcnet", "pcnet32", "1022:2000", mtu=PLAIN),
+        _model("tulip", "tulip", "1011:0019", mtu=PLAIN),
     )
 }
+#: vNIC models that a guest takes up when they are plugged in
+PLUGGED = frozenset({"virtio", "e1000", "e1000e", "rtl8139", "vmxnet3"})
 WORDS = {"paravirtual": "virtio", "emulated": "e1000"}
 QEMU_NAMES = {"virtio": "virtio-net-pci"}
 LIVE = ("weight", "cap_percent", "pins", "emulator_pin")
@@ -164,10 +169,19 @@ def cannot(machine: Machine) -> dict[str, str]:
     return found
 
 
-def unfit(guest: Guest) -> Iterator[str]:
-    """What Linux cannot have, as the spec says it."""
+def unfit(guest: Guest, target: Target) -> Iterator[str]:
+    """What Linux cannot have, and guests that cannot be restored, as the spec says it."""
     if len(bridge := guest.management.switch) > 15 or " " in bridge:
         yield f"management.bridge: {bridge!r}: a bridge's name has at most 15 letters, no space"
+    if target.start != "restore":
+        return
+    if target.image is not None and target.image.kernel is None:
+        yield "guests.start: only the built image can be restored; auto boots guests"
+    if strange := {v.model for v in guest.nics} - PLUGGED:
+        yield (
+            f"guests.start: a {', '.join(strange)} cannot be plugged into a restored guest; auto "
+            "boots guests"
+        )
 
 
 def refuse(want: Guest, machine: Machine) -> None:

@@ -21,6 +21,7 @@ import libvirt
 from drivers.kvm import agent
 from drivers.kvm.disks import Boot, Disks
 from drivers.kvm.domains import Domains, snapshot, vanish
+from drivers.kvm.facts import PLUGGED
 from drivers.kvm.xml import Body, domain, interface
 from provision.errors import DriverError
 from provision.resources import Guest, Vnic
@@ -33,8 +34,6 @@ BOOT_S = 240
 IDENTIFY = "/usr/lib/provision/identify"
 WARM = "/usr/lib/provision/warm"
 NO_NIC = Vnic("", "", "", "")
-#: vNIC models that a guest takes up when they are plugged in
-PLUGGED = frozenset({"virtio", "e1000", "e1000e", "rtl8139", "vmxnet3"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -320,9 +320,14 @@ def test_a_users_own_disk(tmp_path: Path) -> None:
     disk.write_bytes(b"QFI\xfb and so on")
     own = image.from_file(disk)
     assert (own.disk, own.kernel, own.info["format"]) == (disk, None, "qcow2")
-    disk.write_bytes(b"a raw disk")
+    disk.write_bytes(bytes(510) + b"\x55\xaa and so on")
     assert image.from_file(disk).info["format"] == "raw"
     assert image.from_file(disk).digest != own.digest
+    disk.write_bytes(b"KDMV and so on")
+    assert image.from_file(disk).info["format"] == "vmdk"
+    disk.write_bytes(b"root:x:0:0:root:/root:/bin/bash\n" * 40)
+    with pytest.raises(UserError, match="no disk to boot from"):
+        image.from_file(disk)
 
 
 def test_the_lock_is_free_after_all_that_can_happen(tmp_path: Path, tool: Tool) -> None:

@@ -217,3 +217,15 @@ def test_a_management_subnet_that_the_host_has_is_refused() -> None:
     ):
         expand(spec(name="lab", management={"subnet": "10.7.3.0/24"}), here, "img")
     expand(spec(management={"subnet": "10.7.3.0/24", "bridge": "br0"}), here, "img")
+
+
+def test_a_model_that_carries_no_such_frames_is_refused() -> None:
+    old = facts(
+        nic_models={**FACTS.nic_models, "e1000": replace(FACTS.nic_models["e1000"], mtu=1500)}
+    )
+    wanted = spec(switch={"mtu": 9000}, guests={"nic": "e1000"})
+    with pytest.raises(
+        SpecError, match=r"switch\.mtu: fake's e1000 carries at most 1500, not 9000"
+    ):
+        expand(wanted, old, "img")
+    expand(wanted, FACTS, "img")
