@@ -14,7 +14,8 @@ from threading import Event
 import pytest
 
 from drivers.kvm.driver import Kvm
-from drivers.kvm.golden import NAME, PLUGGED
+from drivers.kvm.facts import PLUGGED
+from drivers.kvm.golden import NAME
 from provision import image, state
 from provision.access import Access, address
 from provision.driver import Target
