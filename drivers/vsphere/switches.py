@@ -24,6 +24,7 @@ from provision.resources import Switch
 FLAVOUR = "vswitch"
 LEAST_MTU, MOST_MTU = 1280, 9000
 PORTS = 128
+SOURCE = "loadbalance_srcid"  # by a VM's port: what a switch does that nobody told otherwise
 RECENT_S = 30
 _HOST = vim.host
 
@@ -159,10 +160,14 @@ class Switches:
     def _remove(self, found: Standing) -> None:
         """Raises faults; what is gone already is no error."""
         self.net.forget(found.name)
-        for method in ("RemovePortGroup", "RemoveVirtualSwitch"):
-            if found.groups or method == "RemoveVirtualSwitch":
-                with suppress(vim.fault.NotFound, Gone):
-                    self._change(method, found.name)
+        try:
+            for method in ("RemovePortGroup", "RemoveVirtualSwitch"):
+                if found.groups or method == "RemoveVirtualSwitch":
+                    with suppress(vim.fault.NotFound, Gone):
+                        self._change(method, found.name)
+        except vim.fault.ResourceInUse:
+            self._refuse_users(found.name)
+            raise
 
     def _change(self, method: str, *args: Any) -> None:
         """One call that changes the host's network. Raises faults."""
@@ -171,8 +176,10 @@ class Switches:
 
     def _free(self, name: str) -> None:
         """Raise where VMs are on its port group: Foreign where they are another's."""
-        if name in self._idle():
-            return
+        if name not in self._idle():
+            self._refuse_users(name)
+
+    def _refuse_users(self, name: str) -> None:
         network = self.session.content.searchIndex.FindChild(self.place.network_folder, name)
         refs = get(self.session, network, "vm").get("vm", ()) if network is not None else ()
         vms = [v.has for v in each(self.session, refs, "name", "runtime.host")]
@@ -205,7 +212,7 @@ def _spec(want: Switch) -> Any:
     if want.uplink is not None:
         bridge = _HOST.VirtualSwitch.BondBridge(nicDevice=[want.uplink])
         active = _HOST.NetworkPolicy.NicOrderPolicy(activeNic=[want.uplink], standbyNic=[])
-        order = _HOST.NetworkPolicy.NicTeamingPolicy(nicOrder=active)
+        order = _HOST.NetworkPolicy.NicTeamingPolicy(policy=SOURCE, nicOrder=active)
     return _HOST.VirtualSwitch.Specification(
         numPorts=PORTS,
         bridge=bridge,

@@ -7,13 +7,14 @@ import (
 
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 )
 
 // collector adds: a property's path may go to one element of an array, named by its key, says the
 // PropertyCollector's reference: networkInfo.vswitch["key-vim.host.VirtualSwitch-vSwitch0"], or
-// config.hardware.device[4000]; here, at most one field further.
+// config.hardware.device[4000]; here, at most one field further. And a network knows its VMs.
 type collector struct{ *simulator.PropertyCollector }
 
 // keyed splits such a path; ok says that it is one.
@@ -32,6 +33,49 @@ func inside(element reflect.Value, field string) reflect.Value {
 		element = element.Elem()
 	}
 	return element.FieldByName(strings.ToUpper(field[:1]) + field[1:])
+}
+
+// onNetworks are the VMs by the names of the networks that their NICs are on.
+func onNetworks() map[string][]types.ManagedObjectReference {
+	out := map[string][]types.ManagedObjectReference{}
+	for _, e := range simulator.Map.All("VirtualMachine") {
+		vm := e.(*simulator.VirtualMachine)
+		if vm.Config == nil {
+			continue
+		}
+		for _, d := range vm.Config.Hardware.Device {
+			if card, ok := d.(types.BaseVirtualEthernetCard); ok {
+				name := networkOf(card.GetVirtualEthernetCard())
+				out[name] = append(out[name], vm.Self)
+			}
+		}
+	}
+	return out
+}
+
+// withVMs completes what was asked of networks.
+func withVMs(found []types.ObjectContent, specs []types.PropertyFilterSpec) {
+	asked := false
+	for _, spec := range specs {
+		for _, p := range spec.PropSet {
+			for _, path := range p.PathSet {
+				asked = asked || p.Type == "Network" && path == "vm"
+			}
+		}
+	}
+	if !asked {
+		return
+	}
+	on := onNetworks()
+	for i := range found {
+		if n, ok := simulator.Map.Get(found[i].Obj).(*mo.Network); ok {
+			for j := range found[i].PropSet {
+				if p := &found[i].PropSet[j]; p.Name == "vm" {
+					p.Val = types.ArrayOfManagedObjectReference{ManagedObjectReference: on[n.Name]}
+				}
+			}
+		}
+	}
 }
 
 func (c collector) RetrievePropertiesEx(ctx *simulator.Context, r *types.RetrievePropertiesEx) soap.HasFault {
@@ -57,10 +101,14 @@ func (c collector) RetrievePropertiesEx(ctx *simulator.Context, r *types.Retriev
 		plain.SpecSet = append(plain.SpecSet, spec)
 	}
 	res := c.PropertyCollector.RetrievePropertiesEx(ctx, &plain)
-	if len(asked) == 0 || res.Fault() != nil {
+	if res.Fault() != nil {
 		return res
 	}
 	found := res.(*methods.RetrievePropertiesExBody).Res.Returnval
+	withVMs(found.Objects, r.SpecSet)
+	if len(asked) == 0 {
+		return res
+	}
 	for i := range found.Objects {
 		found.Objects[i].PropSet = elements(found.Objects[i].PropSet, asked, arrays)
 	}
