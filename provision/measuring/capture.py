@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from provision.errors import WorkloadError
 from provision.measuring.workload import Output, parse
 
 FORMAT = 1
+OURS = (signal.SIGTERM, signal.SIGKILL)  # by which the load generator ends what still runs
+SILENT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,7 @@ def _capture(data: Mapping[str, Any]) -> Capture:
         released_s=data["released"][0],
         ended_s=at[-1],
         stopped=data["stopped"],
-        streams=tuple(_stream(s) for s in data["streams"]),
+        streams=tuple(_stream(s, data["stopped"] or "") for s in data["streams"]),
         links={n: Link(*(Series(at, column) for column in zip(*rows, strict=True)))
                for n, rows in ticks["links"].items()},
         cpus=tuple(Series(at, column) for column in zip(*ticks["cpu_s"], strict=True)),
@@ -122,21 +125,29 @@ def _capture(data: Mapping[str, Any]) -> Capture:
     )  # fmt: skip
 
 
-def _stream(data: Mapping[str, Any]) -> Stream:
+def _stream(data: Mapping[str, Any], stopped: str) -> Stream:
     output = parse(data["stdout"])
     return Stream(
         guest=data["pair"],
         started_s=data["exec"][0] if data["exec"] else None,
         output=output,
         raw=data["stdout"],
-        fault=_fault(data, output),
+        fault=_fault(data, output, stopped),
     )
 
 
-def _fault(data: Mapping[str, Any], output: Output) -> str:
+def _fault(data: Mapping[str, Any], output: Output, stopped: str) -> str:
+    """How it ended badly; ``stopped`` is why the load generator ended what still ran."""
     if data["exit"] == 0:
         return ""
     ran_s = data["ended"][1] - data["exec"][1] if data["ended"] and data["exec"] else 0.0
-    words = " / ".join([*output.words, *data["stderr"].split("\n")]).strip(" /") or "no words"
-    how = f"exit {data['exit']}" if data["signal"] is None else f"signal {data['signal']}"
-    return f"netperf ended with {how} after {ran_s:.1f} s: {words}"
+    words = " / ".join([*output.words, *data["stderr"].split("\n")]).strip(" /")
+    by_itself = data["pair"] in stopped.removesuffix(" failed").split(", ")
+    if by_itself or not stopped or data["signal"] not in OURS:
+        how = f"exit {data['exit']}" if data["signal"] is None else f"signal {data['signal']}"
+        return f"netperf ended with {how} after {ran_s:.1f} s: {words or 'no words'}"
+    fault = f"netperf was still running after {ran_s:.1f} s and was stopped"
+    last_s = output.interims[-1].end_s if output.interims else data["exec"][0]
+    if (silent_s := data["ended"][0] - last_s) > SILENT_S:
+        fault += f"; it had told nothing for {silent_s:.1f} s: was the guest paused, or cut off?"
+    return f"{fault} ({words})" if words else fault

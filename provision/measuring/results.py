@@ -6,11 +6,11 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from provision import __version__
 from provision.errors import UserError, WorkloadError
@@ -99,7 +99,8 @@ class Run:
             run.path.mkdir(parents=True)
             for name, document in facts.items():
                 (run.path / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
-            head = {"format": FORMAT, "run": run.id, "testbed": testbed, "provision": __version__}
+            head = {"format": FORMAT, "run": run.id, "testbed": testbed, "provision": __version__,
+                    "documents": list(facts)}  # fmt: skip
             (run.path / RESULTS).write_text(json.dumps(head) + "\n")
         except OSError as e:
             raise WorkloadError(f"{run.path}: cannot be written: {e.strerror}") from e
@@ -121,9 +122,14 @@ class Run:
         except (OSError, ValueError) as e:
             raise UserError(f"{self.path}: no run is kept here: {e}") from e
         found = head.get("format") if isinstance(head, dict) else None
+        if not isinstance(found, int):
+            raise UserError(
+                f"{self.path / RESULTS}: it does not begin as a run's results do",
+                hint="provision report --list",
+            )
         if found != FORMAT:
             raise UserError(
-                f"{self.path / RESULTS}: format {found!r}; this version reads {FORMAT}",
+                f"{self.path / RESULTS}: format {found}; this version reads {FORMAT}",
                 hint="upgrade provision",
             )
         return dict(head)
@@ -131,13 +137,46 @@ class Run:
     def samples(self) -> list[Sample]:
         """All samples, valid or not. A last line cut off by a crash is left out."""
         self.head()
-        lines = (self.path / RESULTS).read_text().splitlines(keepends=True)[1:]
-        if lines and not lines[-1].endswith("\n"):
-            lines.pop()
+        lines = self._lines()
+        whole = lines[: len(lines) - self._cut(lines)]
+        return [self._sample(number, line) for number, line in enumerate(whole[1:], 2)]
+
+    def _lines(self) -> list[str]:
+        return (self.path / RESULTS).read_text(errors="replace").splitlines(keepends=True)
+
+    def _cut(self, lines: Sequence[str]) -> bool:
+        return len(lines) > 1 and not lines[-1].endswith("\n")
+
+    def _sample(self, number: int, line: str) -> Sample:
+        from pydantic import ValidationError
+
         try:
-            return [_adapter().validate_json(line) for line in lines]
-        except ValueError as e:
-            raise UserError(f"{self.path / RESULTS}: {e}") from e
+            return cast(Sample, _adapter().validate_json(line))
+        except ValidationError as e:
+            first = e.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise UserError(
+                f"{self.path / RESULTS}: line {number} is no sample: "
+                f"{where + ': ' if where else ''}{first['msg']}"
+            ) from e
+
+    def gaps(self, samples: Sequence[Sample]) -> list[str]:
+        """What is not there and once was, or should be, in words."""
+        found = []
+        if self._cut(self._lines()):
+            found.append(f"the last line of {RESULTS} is cut off, and left out")
+        asked = self.document("spec").get("run", {})
+        want = len(asked.get("workloads", ())) * int(asked.get("repeat", 0))
+        if (have := len({(s.workload, s.repetition) for s in samples})) < want:
+            found.append(f"the run ended early: {have} of {want} repetitions were taken")
+        files = [f"{name}.json" for name in self.head().get("documents", ())]
+        if (self.path / "raw").exists():
+            files += [f"{s.raw}/streams.json" for s in samples]
+        elif samples:
+            files.append("raw/")
+        if gone := [f for f in files if not (self.path / f).exists()]:
+            found.append(f"gone from the run's folder: {', '.join(gone)}")
+        return found
 
     def document(self, name: str) -> dict[str, Any]:
         """A document given to ``create``; {} where there is none."""

@@ -29,7 +29,11 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One workload's valid samples. ``taken`` counts all, ``redone`` those after a first try."""
+    """One workload's valid samples. ``taken`` counts all, ``redone`` those after a first try.
+
+    ``range_mbit`` is from the least to the most that any guest had in any sample; ``jain`` is the
+    mean of the samples' own indices, ``jain_least`` the least of them.
+    """
 
     workload: str
     direction: str
@@ -38,8 +42,10 @@ class Summary:
     redone: int
     aggregate_mbit: Interval | None
     guests_mbit: Mapping[str, Interval]
+    range_mbit: tuple[float, float] | None
     host_percent: Interval | None
     jain: float | None
+    jain_least: float | None
 
 
 def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
@@ -80,6 +86,8 @@ def _summary(name: str, taken: Sequence[Sample]) -> Summary:
     findings = [s.finding for s in taken if s.valid]
     guests = list(dict.fromkeys(g for f in findings for g in f.guests_mbit))
     means = {g: interval([f.guests_mbit[g] for f in findings]) for g in guests}
+    rates = [rate for f in findings for rate in f.guests_mbit.values()]
+    fair = [j for f in findings if (j := jain(list(f.guests_mbit.values()))) is not None]
     host = [sum(f.host_percent) for f in findings if f.host_percent]
     return Summary(
         workload=name,
@@ -89,6 +97,8 @@ def _summary(name: str, taken: Sequence[Sample]) -> Summary:
         redone=sum(s.attempt > 1 for s in taken),
         aggregate_mbit=interval([f.aggregate_mbit for f in findings]) if findings else None,
         guests_mbit=means,
+        range_mbit=(min(rates), max(rates)) if rates else None,
         host_percent=interval(host) if host else None,
-        jain=jain([m.mean for m in means.values()]) if means else None,
+        jain=sum(fair) / len(fair) if fair else None,
+        jain_least=min(fair, default=None),
     )

@@ -13,8 +13,9 @@ from typing import Any
 from provision.driver import Usage
 from provision.errors import WorkloadError, WorldError
 from provision.measuring.capture import Capture, load
+from provision.measuring.counters import Asked
 from provision.measuring.results import Run, Sample, Subject
-from provision.measuring.verdict import Asked, Finding, judge
+from provision.measuring.verdict import Finding, judge
 from provision.measuring.workload import Options, Pair, Workload, plan
 from provision.playing import Player
 from provision.playing.events import TaskEvent

@@ -12,16 +12,15 @@ from itertools import pairwise
 
 from provision.driver import Usage
 from provision.measuring.capture import Capture, Stream
-from provision.measuring.window import Window, common, load, mean_rate, payload_mbit
-from provision.measuring.workload import INTERVAL_S, MEGABIT, Options, Pair, Workload, number
+from provision.measuring.counters import Asked, cables, counters, strayed
+from provision.measuring.window import Load, Window, common, load, mean_rate
+from provision.measuring.workload import INTERVAL_S, MEGABIT, number
 
-AGREE_PERCENT = 2.0  # between netperf and the NIC's counters
-UPLINK_PERCENT = 5.0  # between the two ends of a cable, whose counters are read at other moments
 SHORT_S = 0.5  # a stream may be shorter than asked by this
 GAP = 5  # intervals between two interim results
 BUSY_PERCENT = 90.0
+OTHERS_PERCENT, OTHERS_SHARE = 20.0, 0.1  # of one CPU; of all that was busy on the host
 JUMP_S = 0.05  # of the load generator's clock
-STRAY_MBIT, STRAY_PERCENT = 1.0, 1.0  # on links that are not the testbed's
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,8 @@ class Finding:
     Rates are payload over the window. ``counters_mbit`` is the same from the load generator's
     NICs, ``uplinks_mbit`` from the hypervisor's; ``disagreement_percent`` is netperf against the
     former. CPU figures are per cent of one CPU, over the same window: ``clients_percent`` is all
-    netperf clients together.
+    netperf clients together, ``others_percent`` what the hypervisor's host did for neither guests
+    nor netperf, None = not known.
     """
 
     reasons: tuple[str, ...]
@@ -49,20 +49,17 @@ class Finding:
     guest_percent: Mapping[str, float] = field(default_factory=dict)
     generator_percent: tuple[float, ...] = ()
     clients_percent: float | None = None
+    others_percent: float | None = None
 
     @property
     def valid(self) -> bool:
         return not self.reasons
 
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What the sample was meant to be; ``apart``: the load generator's CPUs are its own."""
-
-    workload: Workload
-    options: Options
-    pairs: tuple[Pair, ...]
-    apart: bool
+    @property
+    def disturbed(self) -> bool:
+        """Whether others had so much of the host that the rates may be theirs to explain."""
+        others = self.others_percent or 0.0
+        return others > max(OTHERS_PERCENT, OTHERS_SHARE * sum(self.host_percent))
 
 
 def judge(capture: Capture, asked: Asked, usages: Sequence[Usage] = ()) -> Finding:
@@ -74,19 +71,20 @@ def judge(capture: Capture, asked: Asked, usages: Sequence[Usage] = ()) -> Findi
     by_guest = {s.guest: s for s in capture.streams}
     rates = {p.guest: 0.0 for p in asked.pairs}
     rates |= {g: mean_rate(s.output.interims, window) for g, s in by_guest.items()}
-    counters, apart = _counters(capture, asked, window)
+    counted = counters(capture, asked, window)
     begins = [s.output.interims[0].begin_s for s in capture.streams if s.output.interims]
     skew_s = max(begins) - min(begins) if begins else 0.0
     side = load(usages, asked.pairs, window, sent=asked.workload.direction == "send")
     generator = tuple(100 * (c.rate(window.begin_s, window.end_s) or 0.0) for c in capture.cpus)
-    clients = capture.clients.rate(window.begin_s, window.end_s)
+    rate = capture.clients.rate(window.begin_s, window.end_s)
+    clients = None if rate is None else 100 * rate
     reasons = [
         *_started(capture, asked, skew_s),
         *(words for s in capture.streams for words in _ran(s, asked, window)),
-        *_counted(rates, counters, apart, asked),
-        *_strayed(capture, asked, window, sum(rates.values())),
+        *counted.disagreements(rates, capture, asked),
+        *strayed(capture, asked, window, sum(rates.values())),
     ]
-    warnings = list(_cables(counters, side.uplinks_mbit))
+    warnings = list(cables(counted.rates_mbit, side.uplinks_mbit))
     _bottleneck(asked, generator, reasons if asked.apart else warnings)
     return Finding(
         reasons=tuple(reasons),
@@ -96,15 +94,24 @@ def judge(capture: Capture, asked: Asked, usages: Sequence[Usage] = ()) -> Findi
         skew_ms=1000 * skew_s,
         aggregate_mbit=sum(rates.values()),
         guests_mbit=rates,
-        counters_mbit=counters,
-        disagreement_percent=apart,
+        counters_mbit=counted.rates_mbit,
+        disagreement_percent=counted.off_percent,
         uplinks_mbit=side.uplinks_mbit,
         retransmits=_retransmits(capture.streams),
         host_percent=side.host_percent,
         guest_percent=side.guest_percent,
         generator_percent=generator,
-        clients_percent=None if clients is None else 100 * clients,
+        clients_percent=clients,
+        others_percent=_others(side, 0.0 if asked.apart else clients),
     )
+
+
+def _others(side: Load, clients: float | None) -> float | None:
+    """What is left of the host's CPU time; an emulated lab's netperf clients run there too."""
+    if clients is None or not side.host_percent or not side.guest_percent:
+        return None
+    known = sum(side.guest_percent.values()) + clients
+    return max(0.0, sum(side.host_percent) - known)
 
 
 def _started(capture: Capture, asked: Asked, skew_s: float) -> Iterator[str]:
@@ -167,71 +174,6 @@ def _as_asked(stream: Stream, asked: Asked) -> Iterator[str]:
     for key in ("LSS_SIZE_END", "LSR_SIZE_END", "RSS_SIZE_END", "RSR_SIZE_END"):
         if result[key] not in fine:
             yield f"{key} became {result[key]} for {options.socket_buffer_bytes} asked"
-
-
-def _counters(
-    capture: Capture, asked: Asked, window: Window
-) -> tuple[dict[str, float], dict[str, float]]:
-    """By guest: the NIC's payload rate, and by how many per cent netperf's rate is off it.
-
-    The comparison is made over whole interim results, so that none has to be cut.
-    """
-    rates, off = {}, {}
-    streams = {s.guest: s for s in capture.streams}
-    received = asked.workload.direction == "send"
-    for pair in asked.pairs:
-        link, stream = capture.links.get(pair.port_nic), streams.get(pair.guest)
-        if link is None or stream is None:
-            continue
-        rate = payload_mbit(link, window, received=received)
-        if rate is None:
-            continue
-        rates[pair.guest] = rate
-        inside = [i for i in stream.output.interims
-                  if i.begin_s >= window.begin_s and i.end_s <= window.end_s]  # fmt: skip
-        if not inside:
-            continue
-        own = Window(inside[0].begin_s, inside[-1].end_s)
-        seen, said = payload_mbit(link, own, received=received), mean_rate(inside, own)
-        if seen is not None:
-            off[pair.guest] = 100 * (said - seen) / seen if seen > 0 else 100.0
-    return rates, off
-
-
-def _counted(
-    rates: Mapping[str, float], seen: Mapping[str, float], off: Mapping[str, float], asked: Asked
-) -> Iterator[str]:
-    """Disagreement with the NICs; what socket buffers may hold back is allowed for."""
-    buffered_mbit = 2 * asked.options.socket_buffer_bytes * 8 / 1e6 / asked.options.duration_s
-    for pair in asked.pairs:
-        guest = pair.guest
-        if guest not in off:
-            yield f"{guest}: {pair.port_nic} was not watched during the window"
-            continue
-        slack = 100 * buffered_mbit / seen[guest] if seen[guest] > 0 else 0.0
-        if abs(off[guest]) > AGREE_PERCENT + slack:
-            yield (
-                f"{guest}: netperf says {rates[guest]:.1f} Mbit/s, {pair.port_nic} of the load "
-                f"generator carried {seen[guest]:.1f}"
-            )
-
-
-def _strayed(
-    capture: Capture, asked: Asked, window: Window, aggregate_mbit: float
-) -> Iterator[str]:
-    ours = {p.port_nic for p in asked.pairs}
-    bound = max(STRAY_MBIT, aggregate_mbit * STRAY_PERCENT / 100)
-    for name, link in sorted(capture.links.items()):
-        ways = [s.rate(window.begin_s, window.end_s) or 0.0 for s in (link.rx_bytes, link.tx_bytes)]
-        if name not in ours and (mbit := sum(ways) * 8 / 1e6) > bound:
-            yield f"{mbit:.1f} Mbit/s went by {name}, which is no link of this testbed"
-
-
-def _cables(counters: Mapping[str, float], uplinks: Mapping[str, float]) -> Iterator[str]:
-    for guest in counters.keys() & uplinks.keys():
-        near, far = uplinks[guest], counters[guest]
-        if abs(near - far) > max(STRAY_MBIT, far * UPLINK_PERCENT / 100):
-            yield f"{guest}: the uplink carried {near:.1f} Mbit/s, its far end {far:.1f}"
 
 
 def _bottleneck(asked: Asked, generator: Sequence[float], words: list[str]) -> None:

@@ -32,6 +32,7 @@ def _run(run: Run, samples: Sequence[Sample]) -> dict[str, Any]:
         "folder": str(run.path),
         "subject": asdict(samples[0].subject) if samples else None,
         "workloads": [asdict(s) | _extremes(s, samples) for s in summarise(samples)],
+        "gaps": run.gaps(samples),
         "samples": [
             {k: v for k, v in asdict(s).items() if k != "subject"} | {"valid": s.valid}
             for s in samples
@@ -44,12 +45,23 @@ def _extremes(summary: Summary, samples: Sequence[Sample]) -> dict[str, Any]:
     mine = [s for s in samples if s.workload == summary.workload]
     valid = [s.finding for s in mine if s.valid]
     off = [abs(v) for f in valid for v in f.disagreement_percent.values()]
+    others = max((f.others_percent or 0.0 for f in valid if f.disturbed), default=None)
+    warnings = list(dict.fromkeys(w for f in valid for w in f.warnings))
+    if others is not None:
+        warnings.append(
+            f"up to {others:.0f} % of a CPU of the host went to neither the guests nor netperf"
+        )
+    if len(valid) == 2:
+        warnings.append("two samples are too few for a useful interval")
     return {
         "skew_ms": max((f.skew_ms for f in valid), default=None),
         "disagreement_percent": max(off, default=None),
         "retransmits": sum(f.retransmits or 0 for f in valid),
         "reasons": list(dict.fromkeys(r for s in mine for r in s.finding.reasons)),
-        "warnings": list(dict.fromkeys(w for f in valid for w in f.warnings)),
+        "others_percent": max(
+            (f.others_percent for f in valid if f.others_percent is not None), default=None
+        ),
+        "warnings": warnings,
     }
 
 
@@ -84,7 +96,7 @@ def rows(folders: Sequence[Path]) -> list[dict[str, str]]:
 
 def _cells(summary: Summary, samples: Sequence[Sample]) -> dict[str, str]:
     worst = _extremes(summary, samples)
-    guests = [m.mean for m in summary.guests_mbit.values()]
+    least, most = summary.range_mbit or (None, None)
     valid = summary.taken - summary.invalid
     redone = f", {summary.redone} redone" if summary.redone else ""
 
@@ -94,8 +106,10 @@ def _cells(summary: Summary, samples: Sequence[Sample]) -> dict[str, str]:
     return {
         "workload": summary.workload,
         "Mbit/s": spread(summary.aggregate_mbit),
-        "per guest": f"{min(guests):,.0f} to {max(guests):,.0f}" if guests else "-",
-        "Jain": shown(summary.jain, ".3f"),
+        "per guest": "-" if least is None else f"{shown(least, ',.0f')} to {shown(most, ',.0f')}",
+        "Jain (least)": "-"
+        if summary.jain is None
+        else f"{summary.jain:.3f} ({shown(summary.jain_least, '.3f')})",
         "skew ms": shown(worst["skew_ms"], ".0f"),
         "NICs %": shown(worst["disagreement_percent"], ".2f"),
         "CPU %": shown(summary.host_percent.mean if summary.host_percent else None, ".0f"),
@@ -112,6 +126,7 @@ def remarks(data: dict[str, Any]) -> list[str]:
         where = f"run {n}: " if many else ""
         if not run["samples"]:
             found.append(f"{where}no sample was taken")
+        found += [f"{where}{words}" for words in run["gaps"]]
         for workload in run["workloads"]:
             name = workload["workload"]
             found += [f"{where}{name}: invalid: {words}" for words in workload["reasons"]]

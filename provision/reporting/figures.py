@@ -107,13 +107,7 @@ def _throughput(groups: Sequence[Group]) -> Drawing:
     axes = figure.add_subplot()
     for x, (_, group, summary) in enumerate(columns):
         _stack(axes, x, group, summary)
-    axes.set_xticks(
-        range(len(columns)),
-        [
-            f"{name}\nrun {groups.index(g) + 1}" if len(groups) > 1 else name
-            for name, g, _ in columns
-        ],
-    )
+    axes.set_xticks(range(len(columns)), [_tick(groups, *column) for column in columns])
     axes.set_xlim(-0.7, len(columns) - 0.3)
     axes.set_ylabel("Mbit/s of payload")
     axes.margins(y=0.12)
@@ -127,6 +121,14 @@ def _throughput(groups: Sequence[Group]) -> Drawing:
         "Mean aggregate of the valid samples, stacked by guest, with its 95 % t-interval"
         + ("; dashed: the wire speed of all links." if _wires(groups) else "."),
     )
+
+
+def _tick(groups: Sequence[Group], name: str, group: Group, summary: Summary) -> str:
+    words = [name, f"run {groups.index(group) + 1}"] if len(groups) > 1 else [name]
+    total = summary.aggregate_mbit
+    if total is not None and total.n == 2:
+        words.append("two samples:\ntoo few")
+    return "\n".join(words)
 
 
 def _legend(axes: Axes) -> tuple[list[Any], list[str]]:
@@ -150,7 +152,8 @@ def _stack(axes: Axes, x: int, group: Group, summary: Summary) -> None:
         axes.text(x, 0, "no valid\nsample", ha="center", va="bottom", color=COLOURS[5])
         return
     if total.half is not None:
-        axes.errorbar(x, total.mean, total.half, color=INK, capsize=4, linewidth=1.2)
+        below = min(total.half, total.mean)  # no rate is less than nothing
+        axes.errorbar(x, total.mean, [[below], [total.half]], color=INK, capsize=4, linewidth=1.2)
     top = total.mean + (total.half or 0)
     subject = group.samples[0].subject
     if subject.wire_mbit:
@@ -211,7 +214,8 @@ def _cpu(name: str, group: Group) -> Drawing:
         figure,
         name,
         "CPU over the common windows, mean of the valid samples: each CPU of the host and each "
-        "guest by the hypervisor's own accounts, and all netperf clients of the load generator.",
+        "guest by the hypervisor's own accounts, all netperf clients of the load generator, and "
+        "what the host did for neither.",
     )
 
 
@@ -232,4 +236,7 @@ def _busy(group: Group, summary: Summary) -> list[tuple[str, float, str]]:
     clients = [f.clients_percent for f in valid if f.clients_percent is not None]
     if clients:
         rows.append(("netperf clients", mean(clients), COLOURS[3]))
+    others = [f.others_percent for f in valid if f.others_percent is not None]
+    if others:
+        rows.append(("all else", mean(others), COLOURS[7]))
     return rows

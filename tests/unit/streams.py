@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from provision.measuring.capture import Capture, Link, Series, Stream
+from provision.measuring.counters import Asked
 from provision.measuring.results import Sample, Subject
-from provision.measuring.verdict import Asked, Finding
+from provision.measuring.verdict import Finding
 from provision.measuring.window import HEADER_BYTES
 from provision.measuring.workload import KEYS, MEGABIT, WORKLOADS, Interim, Options, Output, Pair
 

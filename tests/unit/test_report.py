@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from matplotlib.axes import Axes
 
 from provision.measuring.results import Run
 from provision.measuring.stats import Interval
-from provision.reporting import document, rows, spread, terminal, write
+from provision.reporting import document, remarks, rows, spread, terminal, write
 from tests.unit.streams import SUBJECT, sample
 
 STREAMS = Path(__file__).parent / "netperf" / "streams.json"
@@ -20,7 +24,7 @@ HOSTILE = "<script>alert('x')</script>"
 
 
 def filled(root: Path, name: str, factor: float = 1, **subject: object) -> Run:
-    """A run of three samples, one of them not valid, with raw output for one."""
+    """A run of three samples, one of them not valid, with raw output."""
     run = Run.create(root, name, {})
     for one in (
         sample("netperf-send", 100 * factor, 1),
@@ -28,9 +32,10 @@ def filled(root: Path, name: str, factor: float = 1, **subject: object) -> Run:
         sample("netperf-send", 110 * factor, 2, attempt=2),
     ):
         run.append(replace(one, subject=replace(SUBJECT, **subject)))  # type: ignore[arg-type]
-    raw = run.path / run.samples()[-1].raw
-    raw.mkdir(parents=True)
-    (raw / "streams.json").write_bytes(STREAMS.read_bytes())
+    for one in run.samples():
+        raw = run.path / one.raw
+        raw.mkdir(parents=True)
+        (raw / "streams.json").write_bytes(STREAMS.read_bytes())
     return run
 
 
@@ -38,8 +43,8 @@ def test_the_table_says_what_the_samples_say(tmp_path: Path) -> None:
     run = filled(tmp_path, "demo")
     assert rows([run.path]) == [
         {
-            "workload": "netperf-send", "Mbit/s": "105.0 ± 63.5", "per guest": "42 to 63",
-            "Jain": "0.962", "skew ms": "5", "NICs %": "0.30", "CPU %": "60",
+            "workload": "netperf-send", "Mbit/s": "105.0 ± 63.5", "per guest": "40 to 66",
+            "Jain (least)": "0.962 (0.962)", "skew ms": "5", "NICs %": "0.30", "CPU %": "60",
             "valid": "2 of 3, 1 redone",
         }
     ]  # fmt: skip
@@ -50,13 +55,14 @@ def test_the_terminal_cuts_no_figure(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "30")
     terminal([filled(tmp_path, "demo").path])
-    head, row, reason = capsys.readouterr().out.splitlines()
+    head, row, reason, few = capsys.readouterr().out.splitlines()
     assert row.split() == [
-        "netperf-send", "105.0", "±", "63.5", "42", "to", "63", "0.962", "5", "0.30", "60",
-        "2", "of", "3,", "1", "redone",
+        "netperf-send", "105.0", "±", "63.5", "40", "to", "66", "0.962", "(0.962)", "5", "0.30",
+        "60", "2", "of", "3,", "1", "redone",
     ]  # fmt: skip
     assert head.split()[:2] == ["workload", "Mbit/s"]
     assert reason == f"- netperf-send: invalid: vm1: netperf ended: {HOSTILE}"
+    assert few == "- netperf-send: two samples are too few for a useful interval"
 
 
 def test_the_document_is_plain_data(tmp_path: Path) -> None:
@@ -112,6 +118,58 @@ def test_the_figures_are_kept_in_both_forms(tmp_path: Path) -> None:
     texts = (run.path / "figures" / "netperf-send.svg").read_text()
     assert "common window" in texts
     assert "vm1" in texts
+
+
+def drawn(run: Run, tmp_path: Path) -> str:
+    write([run.path])
+    return (run.path / "figures" / "throughput.svg").read_text()
+
+
+def test_no_interval_is_drawn_below_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lowest: list[float] = []
+    real = Axes.errorbar
+
+    def errorbar(axes: Axes, x: float, y: float, error: Any, **more: Any) -> object:
+        low, high = np.asarray(error).reshape(2, 1)[:, 0]
+        lowest.append(y - low)
+        assert high > y, "the interval above the mean stays whole"
+        return real(axes, x, y, error, **more)
+
+    monkeypatch.setattr(Axes, "errorbar", errorbar)
+    run = Run.create(tmp_path, "demo", {})
+    run.append(sample("netperf-send", 100, 1))
+    run.append(sample("netperf-send", 200, 2))
+    assert "too few" in drawn(run, tmp_path)
+    assert lowest == [0]
+
+
+def test_few_samples_are_told_beside_the_figure_only_where_they_are_few(tmp_path: Path) -> None:
+    run = Run.create(tmp_path, "demo", {})
+    for n in (1, 2, 3):
+        run.append(sample("netperf-send", 100 + n, n))
+    assert "too few" not in drawn(run, tmp_path)
+
+
+def test_other_load_on_the_host_is_told_once_a_workload(tmp_path: Path) -> None:
+    run = Run.create(tmp_path, "demo", {})
+    for n, others in ((1, 31.0), (2, 34.0), (3, 5.0)):
+        one = sample("netperf-send", 100, n)
+        run.append(replace(one, finding=replace(one.finding, others_percent=others)))
+    data = document([run.path])
+    assert data["runs"][0]["workloads"][0]["warnings"] == [
+        "up to 34 % of a CPU of the host went to neither the guests nor netperf"
+    ]
+    write([run.path])
+    assert "all else" in (run.path / "figures" / "cpu.svg").read_text()
+
+
+def test_what_is_missing_from_a_run_is_a_remark(tmp_path: Path) -> None:
+    run = filled(tmp_path, "demo")
+    assert not any("gone" in words for words in remarks(document([run.path])))
+    shutil.rmtree(run.path / "raw")
+    assert "gone from the run's folder: raw/" in remarks(document([run.path]))
 
 
 def test_a_report_is_the_same_every_time(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -54,14 +55,42 @@ def test_a_line_cut_off_by_a_crash_is_left_out(run: Run) -> None:
         assert len(run.samples()) == 1
 
 
+def test_what_is_missing_is_told(tmp_path: Path) -> None:
+    asked = {"run": {"workloads": ["netperf-send", "netperf-receive"], "repeat": 2}}
+    run = Run.create(tmp_path, "demo", {"spec": asked, "facts": {}})
+    taken = [sample(w, 100, n) for n in (1, 2) for w in ("netperf-send", "netperf-receive")]
+    for one in taken:
+        (run.path / one.raw).mkdir(parents=True)
+        (run.path / one.raw / "streams.json").write_text("{}")
+        run.append(one)
+    assert run.gaps(run.samples()) == []
+    text = (run.path / RESULTS).read_text()
+    (run.path / RESULTS).write_text(text[:-9])
+    assert run.gaps(run.samples()) == [
+        "the last line of results.jsonl is cut off, and left out",
+        "the run ended early: 3 of 4 repetitions were taken",
+    ]
+    (run.path / RESULTS).write_text(text)
+    (run.path / "facts.json").unlink()
+    (run.path / taken[2].raw / "streams.json").unlink()
+    (gone,) = run.gaps(taken)
+    assert gone == f"gone from the run's folder: facts.json, {taken[2].raw}/streams.json"
+    shutil.rmtree(run.path / "raw")
+    assert run.gaps(taken) == ["gone from the run's folder: facts.json, raw/"]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("", "no run is kept here"),
         ("no json\n", "no run is kept here"),
         ('{"format": 2}\n', "format 2; this version reads 1"),
-        ("[]\n", "format None"),
-        ('{"format": 1, "testbed": "x"}\n{"workload": "netperf-send"}\n', "direction"),
+        ("[]\n", "does not begin as"),
+        ('{"format": null}\n', "does not begin as"),
+        (
+            '{"format": 1, "testbed": "x"}\n{"workload": "netperf-send"}\n',
+            "line 2 is no sample: direction: Field required",
+        ),
     ],
 )
 def test_what_is_not_ours_is_refused(run: Run, text: str, words: str) -> None:

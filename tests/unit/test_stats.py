@@ -80,16 +80,34 @@ def test_only_valid_samples_count_and_the_others_are_counted() -> None:
     assert send.aggregate_mbit.mean == 105
     assert {g: m.mean for g, m in send.guests_mbit.items()} == {"vm1": 63, "vm2": 42}
     assert send.jain == pytest.approx(105**2 / (2 * (63**2 + 42**2)))
+    assert send.range_mbit == (40, 66)
     assert send.host_percent is not None
     assert send.host_percent.mean == 60
     assert (receive.taken, receive.invalid) == (2, 1)
+
+
+def test_unfairness_within_samples_is_not_averaged_away() -> None:
+    """The guests that had less in one sample had more in the other: their means are equal."""
+    first = sample("netperf-send", 100, 1)
+    shares = {"vm1": 40.0, "vm2": 60.0}
+    other = replace(first, repetition=2, finding=replace(first.finding, guests_mbit=shares))
+    (found,) = summarise([first, other, sample("netperf-send", 999, 3, reasons=("no",))])
+    assert {m.mean for m in found.guests_mbit.values()} == {50}
+    assert found.jain == pytest.approx(jain([60, 40]))
+    assert found.range_mbit == (40, 60)
+    even = replace(other, finding=replace(first.finding, guests_mbit={"vm1": 50.0, "vm2": 50.0}))
+    (found,) = summarise([first, even])
+    least = jain([60, 40])
+    assert least is not None
+    assert found.jain == pytest.approx((1 + least) / 2)
+    assert found.jain_least == pytest.approx(least)
 
 
 def test_a_workload_without_a_valid_sample_has_no_mean() -> None:
     (found,) = summarise([sample("netperf-send", 100, 1, reasons=("stopped early",))])
     assert found.aggregate_mbit is None
     assert found.guests_mbit == {}
-    assert found.jain is None
+    assert (found.jain, found.jain_least, found.range_mbit) == (None, None, None)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from provision.driver import Usage
 from provision.errors import WorkloadError
 from provision.measuring.capture import Stream, load
 from provision.measuring.verdict import Finding, judge
-from provision.measuring.workload import MEGABIT
+from provision.measuring.workload import MEGABIT, Interim
 from tests.unit.streams import START_S, asked, capture, link, stream, with_result
 
 FULL = [100.0] * 70
@@ -96,7 +97,43 @@ def test_netperf_and_the_nics_agree_within_two_per_cent(factor: float) -> None:
 def test_a_nic_that_was_not_watched_makes_the_sample_invalid() -> None:
     made = capture([ONE, TWO])
     found = judge(replace(made, links={"c1": made.links["c1"]}), asked())
-    assert "vm2: c2 was not watched during the window" in found.reasons
+    words = "vm2: c2 of the load generator was not watched during the window"
+    assert found.reasons == (words,)
+
+
+def test_a_stream_that_told_all_at_once_cannot_be_compared() -> None:
+    whole = replace(TWO.output, interims=(Interim(START_S + 14, 14.0, 100.0),))
+    found = judge(capture([ONE, replace(TWO, output=whole)], {"c2": link(TWO)}), asked())
+    assert found.reasons == ("vm2: no interim result within the window to compare with c2",)
+
+
+def test_of_a_stream_that_ended_badly_only_that_is_told() -> None:
+    cut = stream("vm2", FULL[:3])
+    found = find([ONE, replace(cut, fault="netperf was still running after 26.1 s")])
+    assert found.reasons == ("vm2: netperf was still running after 26.1 s",)
+
+
+def test_what_others_did_on_the_host_is_known() -> None:
+    def usage(at_s: float, others: float) -> Usage:
+        busy_s = (0.4 + others) * at_s  # 10 % are the netperf clients'
+        return Usage(START_S + at_s, (busy_s, 0.5 * at_s), {"vm1": 0.8 * at_s}, {})
+
+    def judged(others: float, apart: bool = False) -> Finding:
+        usages = [usage(0, others), usage(14, others)]
+        return judge(capture([ONE, TWO]), asked(apart=apart), usages)
+
+    quiet, loud = judged(0.15), judged(0.34)
+    assert quiet.others_percent == pytest.approx(15)
+    assert loud.others_percent == pytest.approx(34)
+    assert (quiet.disturbed, loud.disturbed) == (False, True)
+    assert judged(0.34, apart=True).others_percent == pytest.approx(44)
+    assert judge(capture([ONE, TWO]), asked()).others_percent is None
+
+
+def test_a_tenth_of_a_large_host_is_no_disturbance() -> None:
+    found = replace(find([ONE, TWO]), others_percent=150.0, host_percent=(100.0,) * 16)
+    assert not found.disturbed
+    assert replace(found, others_percent=161.0).disturbed
 
 
 def test_traffic_by_links_that_are_not_ours_makes_the_sample_invalid() -> None:
@@ -156,6 +193,31 @@ def test_streams_that_ran_together_as_asked_are_valid_whatever_they_carried(
 @given(st.floats(2.01, 14))
 def test_no_skew_beyond_the_ramp_passes(late_s: float) -> None:
     assert not find([ONE, stream("vm2", FULL, START_S + late_s)]).valid
+
+
+RECORD = Path(__file__).parent / "netperf" / "streams.json"
+
+
+@pytest.mark.parametrize(
+    ("stopped", "signal", "late_s", "fault"),
+    [
+        ("no end after 26 s", 15, 20.0, "netperf was still running after {} s and was stopped; it "
+         "had told nothing for 20.0 s: was the guest paused, or cut off?"),
+        ("vm1 failed", 15, 0.3, "netperf was still running after {} s and was stopped"),
+        ("vm1, vm2 failed", 9, 0.3, "netperf ended with signal 9 after {} s: no words"),
+        (None, 9, 0.3, "netperf ended with signal 9 after {} s: no words"),
+    ],
+)  # fmt: skip
+def test_who_ended_a_stream_is_told(
+    tmp_path: Path, stopped: str | None, signal: int, late_s: float, fault: str
+) -> None:
+    data = json.loads(RECORD.read_text())
+    data["stopped"], two = stopped, data["streams"][1]
+    last_s = load(RECORD).streams[1].output.interims[-1].end_s
+    two |= {"exit": None, "signal": signal, "ended": [last_s + late_s, two["exec"][1] + 9]}
+    (tmp_path / "streams.json").write_text(json.dumps(data))
+    found = load(tmp_path / "streams.json").streams
+    assert [s.fault for s in found] == ["", fault.format("9.0")]
 
 
 def test_what_a_load_generator_recorded_is_read(tmp_path: Path) -> None:

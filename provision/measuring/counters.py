@@ -1,0 +1,97 @@
+"""What the NICs counted, beside what netperf says: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from provision.measuring.capture import Capture
+from provision.measuring.window import Window, mean_rate, payload_mbit
+from provision.measuring.workload import Options, Pair, Workload
+
+AGREE_PERCENT = 2.0  # between netperf and the NIC's counters
+UPLINK_PERCENT = 5.0  # between the two ends of a cable, whose counters are read at other moments
+STRAY_MBIT, STRAY_PERCENT = 1.0, 1.0  # on links that are not the testbed's
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the sample was meant to be; ``apart``: the load generator's CPUs are its own."""
+
+    workload: Workload
+    options: Options
+    pairs: tuple[Pair, ...]
+    apart: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """By guest: the NIC's payload rate, and by how many per cent netperf's rate is off it."""
+
+    rates_mbit: Mapping[str, float]
+    off_percent: Mapping[str, float]
+
+    def disagreements(
+        self, said: Mapping[str, float], capture: Capture, asked: Asked
+    ) -> Iterator[str]:
+        """Where netperf and the NICs differ; what socket buffers may hold back is allowed for.
+
+        Of a stream that is missing or ended badly nothing is said: that is a reason already.
+        """
+        sound = {s.guest for s in capture.streams if not s.fault}
+        buffered_mbit = 2 * asked.options.socket_buffer_bytes * 8 / 1e6 / asked.options.duration_s
+        for guest, nic in ((p.guest, p.port_nic) for p in asked.pairs if p.guest in sound):
+            seen = self.rates_mbit.get(guest)
+            if seen is None:
+                yield f"{guest}: {nic} of the load generator was not watched during the window"
+            elif guest not in self.off_percent:
+                yield f"{guest}: no interim result within the window to compare with {nic}"
+            elif abs(self.off_percent[guest]) > AGREE_PERCENT + (
+                100 * buffered_mbit / seen if seen > 0 else 0.0
+            ):
+                yield (
+                    f"{guest}: netperf says {said[guest]:.1f} Mbit/s, {nic} of the load "
+                    f"generator carried {seen:.1f}"
+                )
+
+
+def counters(capture: Capture, asked: Asked, window: Window) -> Counted:
+    """The comparison is made over whole interim results, so that none has to be cut."""
+    rates, off = {}, {}
+    streams = {s.guest: s for s in capture.streams}
+    received = asked.workload.direction == "send"
+    for pair in asked.pairs:
+        link, stream = capture.links.get(pair.port_nic), streams.get(pair.guest)
+        if link is None or stream is None:
+            continue
+        rate = payload_mbit(link, window, received=received)
+        if rate is None:
+            continue
+        rates[pair.guest] = rate
+        inside = [i for i in stream.output.interims
+                  if i.begin_s >= window.begin_s and i.end_s <= window.end_s]  # fmt: skip
+        if not inside:
+            continue
+        own = Window(inside[0].begin_s, inside[-1].end_s)
+        seen, said = payload_mbit(link, own, received=received), mean_rate(inside, own)
+        if seen is not None:
+            off[pair.guest] = 100 * (said - seen) / seen if seen > 0 else 100.0
+    return Counted(rates, off)
+
+
+def strayed(capture: Capture, asked: Asked, window: Window, aggregate_mbit: float) -> Iterator[str]:
+    """Traffic on links that no stream uses."""
+    ours = {p.port_nic for p in asked.pairs}
+    bound = max(STRAY_MBIT, aggregate_mbit * STRAY_PERCENT / 100)
+    for name, link in sorted(capture.links.items()):
+        ways = [s.rate(window.begin_s, window.end_s) or 0.0 for s in (link.rx_bytes, link.tx_bytes)]
+        if name not in ours and (mbit := sum(ways) * 8 / 1e6) > bound:
+            yield f"{mbit:.1f} Mbit/s went by {name}, which is no link of this testbed"
+
+
+def cables(seen: Mapping[str, float], uplinks: Mapping[str, float]) -> Iterator[str]:
+    """Uplinks that carried something else than their far ends."""
+    for guest in seen.keys() & uplinks.keys():
+        near, far = uplinks[guest], seen[guest]
+        if abs(near - far) > max(STRAY_MBIT, far * UPLINK_PERCENT / 100):
+            yield f"{guest}: the uplink carried {near:.1f} Mbit/s, its far end {far:.1f}"
