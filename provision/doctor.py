@@ -55,14 +55,17 @@ def hypervisor(state: State, spec: Spec) -> Iterator[Check]:
 
     try:
         with opened(state, spec) as session:
-            found = [*_facts(session.driver.facts), *session.driver.examine()]
+            found = [*checks(session.driver.facts), *session.driver.examine()]
     except ProvisionError as e:
         yield Check(spec.hypervisor.type, ok=False, detail=str(e), fix=e.hint)
         return
     yield from found
 
 
-def _facts(facts: Facts) -> Iterator[Check]:
+def checks(facts: Facts) -> Iterator[Check]:
+    """What the hypervisor and its host are, and what of a spec they refuse."""
+    from provision.spec.words import path as written
+
     yield Check(facts.hypervisor, ok=True, detail=f"{facts.version} on {facts.host}")
     yield Check("capacity", ok=True, detail=f"{facts.cpus} CPUs, {facts.memory_mib} MiB")
     yield Check("acceleration", ok=True, detail=facts.accel)
@@ -80,5 +83,5 @@ def _facts(facts: Facts) -> Iterator[Check]:
         yield Check(f"knob {knob}", ok=True, detail=value, needed=False)
     if irqs := [k for k in facts.knobs if k not in knobs]:
         yield Check("knob irq/N", ok=True, detail=f"{len(irqs)} interrupts", needed=False)
-    for word, reason in facts.cannot.items():
-        yield Check(word, ok=False, detail=f"refused: {reason}", needed=False)
+    for path, reason in facts.cannot.items():
+        yield Check(written(path), ok=False, detail=f"refused: {reason}", needed=False)

@@ -124,7 +124,7 @@ def nic_model(word: str, facts: Facts) -> str | None:
 
 
 def _unfit(spec: Spec, facts: Facts) -> Iterator[str]:
-    hv, guests = facts.hypervisor, spec.guests
+    hv, guests, host = facts.hypervisor, spec.guests, f"the host {facts.host}"
     model = nic_model(guests.nic.model, facts)
     if model is None:
         known = [*facts.words, *facts.nic_models]
@@ -139,16 +139,16 @@ def _unfit(spec: Spec, facts: Facts) -> Iterator[str]:
         yield f"switch.type: {hv} has no switch of type {spec.switch.type!r}; it has: {have}"
     for path, reason in facts.cannot.items():
         if _asked(spec, path):
-            yield f"{path}: not on {hv}: {reason}"
+            yield f"{_as_written(path)}: not on {hv}: {reason}"
     lists = {"dom0.pin": spec.dom0.pin, "dom0.irq_affinity": spec.dom0.irq_affinity}
     lists["guests.cpu.emulator_pin"] = guests.cpu.emulator_pin
     pins = {cpu for n in range(guests.count) for one in _pins(spec, facts, n) for cpu in cpus(one)}
     lists["guests.cpu.pin"] = cpu_list(pins) or None
     for path, value in lists.items():
         if value and (beyond := [c for c in cpus(value) if c >= facts.cpus]):
-            yield f"{path}: {facts.host} has CPUs 0-{facts.cpus - 1}, not {beyond[0]}"
+            yield f"{path}: {host} has CPUs 0-{facts.cpus - 1}, not {beyond[0]}"
     if spec.dom0.vcpus is not None and spec.dom0.vcpus > facts.cpus:
-        yield f"dom0.vcpus: {facts.host} has {facts.cpus} CPUs, not {spec.dom0.vcpus}"
+        yield f"dom0.vcpus: {host} has {facts.cpus} CPUs, not {spec.dom0.vcpus}"
     if facts.management and spec.management.bridge is None:
         yield f"management.bridge: {facts.management}"
     yield from _admitted(spec, facts)
@@ -164,7 +164,8 @@ def commitment(spec: Spec, facts: Facts) -> tuple[float, float]:
 def _admitted(spec: Spec, facts: Facts) -> Iterator[str]:
     """A lab that is emulated shares its CPUs with its own load generator: it is never refused."""
     cpu, memory = commitment(spec, facts)
-    count, host, let = spec.guests.count, facts.host, "overcommit: true lets them"
+    count, host = spec.guests.count, f"the host {facts.host}"
+    let = "overcommit: true lets them"
     vcpus, memory_mib = count * spec.guests.vcpus, count * spec.guests.memory_mib
     if spec.guests.vcpus > facts.cpus:
         yield f"guests.vcpus: {host} has {facts.cpus} CPUs, not {spec.guests.vcpus}"
@@ -183,6 +184,12 @@ def _asked(spec: Spec, path: str) -> bool:
     for part in path.split("."):
         here, default = getattr(here, part, None), getattr(default, part, None)
     return here != default
+
+
+def _as_written(path: str) -> str:
+    from provision.spec.words import path as in_yaml
+
+    return in_yaml(path)
 
 
 def _near(word: str, known: list[str]) -> str:
@@ -222,14 +229,14 @@ def _uplinks(spec: Spec, facts: Facts) -> list[str]:
         hits = [u for u in facts.uplinks if word.lower() in (u.name.lower(), u.pci, u.mac)]
         if not hits:
             near = _near(word, [u.name for u in facts.uplinks])
-            problems.append(f"uplinks.{n}: {facts.host} has no NIC {word!r}{near}")
+            problems.append(f"uplinks.{n}: the host {facts.host} has no NIC {word!r}{near}")
         elif hits[0] in found:
             problems.append(f"uplinks.{n}: {word!r} is {hits[0].name}, which another guest has")
         else:
             found.append(hits[0])
     if problems:
         raise SpecError(problems, hint=f"provision doctor --hv {facts.hypervisor}")
-    if busy := [f"uplink {u.name} of {facts.host} is in use: {u.used_by}"
+    if busy := [f"uplink {u.name} of the host {facts.host} is in use: {u.used_by}"
                 for u in found if u.used_by]:  # fmt: skip
         raise PreflightError("\n".join(busy), hint="name a NIC that nothing uses")
     return [u.name for u in found]

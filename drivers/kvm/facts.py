@@ -164,7 +164,7 @@ def cannot(machine: Machine) -> dict[str, str]:
     if machine.rate:
         found["guests.nic.rate_mbit"] = (
             f"the host's kernel lacks what libvirt shapes with: {machine.rate}; "
-            "in the emulated lab, lab.rate_mbit holds the cable to a rate"
+            "in the emulated lab, lab.rate holds the cable to a rate"
         )
     return found
 

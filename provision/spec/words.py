@@ -61,6 +61,18 @@ def name(model: type[BaseModel], attribute: str) -> str:
     return str(model.model_fields[attribute].validation_alias or attribute)
 
 
+def path(attributes: str) -> str:
+    """What YAML calls the field at a dotted path of attributes; as it is where there is none."""
+    parts: list[str] = []
+    model: type[BaseModel] | None = Spec
+    for attribute in attributes.split("."):
+        if model is None or attribute not in model.model_fields:
+            return attributes
+        parts.append(name(model, attribute))
+        model = sections(model)[parts[-1]]
+    return ".".join(parts)
+
+
 def sections(model: type[BaseModel]) -> dict[str, type[BaseModel] | None]:
     """The fields of a section as YAML calls them, each with its own section, if it is one."""
     found = {}

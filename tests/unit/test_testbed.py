@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drivers.fake import Fake
+from drivers.kvm.facts import MODELS, Machine, cannot
+from provision import doctor
 from provision.driver import Facts, Target, UplinkFacts, fits
 from provision.errors import PreflightError, SpecError
 from provision.resources import Cable, Guest, Namespace, Port, Switch, Tuning, Uplink, key
-from provision.spec import Spec, restore
+from provision.spec import Spec, restore, words
 from provision.testbed import commitment, expand, management_subnet, tag
 
 FACTS = Fake(Target("t", Path("/nonexistent"))).facts
@@ -86,7 +88,9 @@ def test_one_nic_under_two_names_is_refused() -> None:
 def test_an_uplink_in_use_is_refused_with_its_user() -> None:
     busy = UplinkFacts("eth3", "02:00:00:00:00:03", used_by="has address 10.0.0.5/24")
     wanted = REAL | {"uplinks": ["eth3", "eth4"]}
-    with pytest.raises(PreflightError, match=r"eth3 of fake is in use: has address 10\.0\.0\.5"):
+    with pytest.raises(
+        PreflightError, match=r"eth3 of the host fake is in use: has address 10\.0\.0\.5"
+    ):
         expand(spec(**wanted), facts(uplinks=(busy, *FACTS.uplinks[3:])), "img")
 
 
@@ -96,13 +100,45 @@ def test_all_that_cannot_be_is_told_at_once() -> None:
                 "cpu": {"pin": "0-9", "emulator_pin": "11"}},
         switch={"type": "vswitch"}, dom0={"pin": "12", "vcpus": 1, "weight": 512},
     )  # fmt: skip
-    cannot = {"dom0.weight": "there is no scheduler to weigh in"}
+    refused = {"dom0.weight": "there is no scheduler to weigh in"}
     with pytest.raises(SpecError) as e:
-        expand(wanted, facts(cannot=cannot), "img")
+        expand(wanted, facts(cannot=refused), "img")
     paths = [p.split(":")[0] for p in e.value.problems]
     assert paths == ["guests.nic.model", "switch.type", "dom0.weight", "dom0.pin",
                      "guests.cpu.emulator_pin", "guests.cpu.pin", "guests.memory"]  # fmt: skip
     assert "(did you mean 'virtio'?)" in e.value.problems[0]
+
+
+def test_what_cannot_be_is_told_by_the_names_that_the_spec_has() -> None:
+    refused = dict.fromkeys(("guests.nic.rate_mbit", "guests.memory_reserve_mib"), "no")
+    asked = {"memory_reserve_mib": 512, "nic": {"rate_mbit": 100}}
+    with pytest.raises(SpecError) as e:
+        expand(spec(guests=asked), facts(cannot=refused), "img")
+    assert e.value.problems == ("guests.nic.rate: not on fake: no",
+                                "guests.memory_reserve: not on fake: no")  # fmt: skip
+    found = {check.what for check in doctor.checks(facts(cannot=refused))}
+    assert {"guests.nic.rate", "guests.memory_reserve"} <= found
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("guests.nic.rate_mbit", "guests.nic.rate"),
+        ("run.duration_s", "run.duration"),
+        ("hypervisor.tls", "hypervisor.tls"),
+        ("overcommit", "overcommit"),
+        ("no.such_field", "no.such_field"),
+    ],
+)
+def test_a_path_as_written(path: str, name: str) -> None:
+    assert words.path(path) == name
+
+
+def test_the_paths_that_kvm_refuses_are_the_specs() -> None:
+    """One that is not would refuse nothing."""
+    machine = Machine("h", 2, 1, "8", None, {}, "", None, "no htb", "", MODELS)
+    known = {".".join(p) for p in words.fields()}
+    assert {words.path(p) for p in cannot(machine)} <= known
 
 
 @pytest.mark.parametrize(
@@ -158,20 +194,21 @@ def test_more_than_the_host_has_is_refused_unless_asked_for() -> None:
     wanted = CABLED | {"guests": {"count": 2, "vcpus": 6, "memory_mib": 6144}}
     with pytest.raises(SpecError) as caught:
         expand(spec(**wanted), small, "img")
+    let = "overcommit: true lets them"
     assert caught.value.problems == (
-        "guests.vcpus: 2 guests want 12 CPUs; fake has 8 for them; overcommit: true lets them",
-        "guests.memory: 2 guests want 12288 MiB; fake has 8192; overcommit: true lets them",
+        f"guests.vcpus: 2 guests want 12 CPUs; the host fake has 8 for them; {let}",
+        f"guests.memory: 2 guests want 12288 MiB; the host fake has 8192; {let}",
     )
-    let = spec(**wanted, overcommit=True)
-    assert len(expand(let, small, "img").guests) == 2
-    assert commitment(let, small) == (1.5, 1.5)
+    wide = spec(**wanted, overcommit=True)
+    assert len(expand(wide, small, "img").guests) == 2
+    assert commitment(wide, small) == (1.5, 1.5)
 
 
 def test_dom0s_cpus_are_not_the_guests() -> None:
     small = facts(cpus=8, memory_mib=8192)
     wanted = CABLED | {"guests": {"count": 2, "vcpus": 4}}
     expand(spec(**wanted), small, "img")
-    with pytest.raises(SpecError, match="want 8 CPUs; fake has 6 for them"):
+    with pytest.raises(SpecError, match="want 8 CPUs; the host fake has 6 for them"):
         expand(spec(**wanted, dom0={"pin": "0-1"}), small, "img")
     with pytest.raises(SpecError, match="fake has 8 CPUs, not 9"):
         expand(spec(**CABLED | {"guests": {"vcpus": 9}}, overcommit=True), small, "img")
