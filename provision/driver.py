@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib import import_module, metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
@@ -244,6 +245,14 @@ class Bulk(Protocol):
         """Each as ``read`` would give it, at one moment after the call."""
 
 
+@runtime_checkable
+class Roomy(Protocol):
+    """A driver that knows beforehand whether guests have room."""
+
+    def check_room(self, guests: Iterable[Guest]) -> None:
+        """Raises PreflightError where the disks of these, not yet made, have none."""
+
+
 def look(driver: Driver, keys: Iterable[Key]) -> Mapping[Key, Resource | None]:
     """Each as the driver's ``read`` gives it: in bulk where it can, else several at once."""
     keys = list(keys)
@@ -287,5 +296,14 @@ def find(name: str) -> DriverType:
                 f"driver {name!r} needs the Python package {e.name!r}",
                 hint=f"pip install 'provision[{name}]'",
             ) from e
-        where = next(iter(import_module("drivers").__path__), "?")
-        raise PreflightError(f"{where} hides provision's own 'drivers' package") from e
+        raise PreflightError(_lost(name, e.name or module), hint="install provision anew") from e
+
+
+def _lost(driver: str, module: str) -> str:
+    """Why a module of our own is not found: another package of its name, or it is gone."""
+    ours = Path(__file__).parent.parent / "drivers"
+    spec = find_spec("drivers")
+    found = [Path(p) for p in (spec and spec.submodule_search_locations) or ()]
+    if found and not any(p.resolve() == ours.resolve() for p in found):
+        return f"driver {driver!r}: {found[0]} hides provision's own 'drivers' package"
+    return f"driver {driver!r}: its module {module!r} is missing from {ours.parent}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from threading import Event as Flag
 
 from provision.driver import Driver
-from provision.errors import Foreign, Interrupted, Mismatch, ProvisionError
+from provision.errors import Foreign, Interrupted, JournalFull, Mismatch, ProvisionError
 from provision.journal import Journal
 from provision.plan import Step
 from provision.progress import Progress
@@ -87,7 +87,7 @@ class Engine:
         """Carry out the steps; ``after`` says what each must wait for.
 
         What follows a failed step is skipped, the rest goes on. Raises Interrupted once the
-        calls in flight have ended, when ``stop`` was set.
+        calls in flight have ended, when ``stop`` was set and steps are left.
         """
         todo = {step.key: step for step in found}
         queue = _Queue(todo, after, self._caps({k[0] for k in todo}))
@@ -108,9 +108,9 @@ class Engine:
                         self.progress(
                             label(skipped), "skipped", f"needs {label(bad)}, which failed"
                         )
-        if self.stop.is_set():
-            left = len(todo) - len(outcome.done) - len(outcome.failed)
-            raise Interrupted(f"stopped with {left} steps not begun; the journal is whole")
+        left = len(todo) - len(outcome.done) - len(outcome.failed) - len(outcome.skipped)
+        if left:
+            raise Interrupted(f"stopped: {left} of {len(todo)} steps were not begun")
         return outcome
 
     def _caps(self, kinds: Iterable[str]) -> dict[str, int]:
@@ -131,8 +131,7 @@ class Engine:
         k, want = step.key, step.want
         driver = self.route(k[0])
         self.progress(label(k), "start")
-        # a thing that bears our mark already is of an up whose journal was lost: not somebody's
-        self.journal.begin(k, step.have if k[0] in STATES else None, want)
+        self._begin(step)
         if want is not None:
             driver.put(want)
             _check(k, driver.read(k), want)
@@ -144,6 +143,16 @@ class Engine:
             self.journal.done(k)
         verb = "gone" if want is None else "as before" if step.undo else ""
         self.progress(label(k), "done", verb)
+
+    def _begin(self, step: Step) -> None:
+        """Write it down first; undoing goes on without, where the disk is full: it frees some."""
+        try:
+            # a thing that bears our mark already is of an up whose journal was lost: not somebody's
+            have = step.have if step.key[0] in STATES else None
+            self.journal.begin(step.key, have, step.want)
+        except JournalFull:
+            if not step.undo:
+                raise
 
     def _drop(self, driver: Driver, step: Step) -> None:
         try:

@@ -66,6 +66,12 @@ class JournalError(WorldError):
     """The journal is damaged, or cannot be written."""
 
 
+class JournalFull(JournalError):
+    """The journal's disk is full: what was begun cannot go on until some is freed."""
+
+    exit_code = 6
+
+
 class Leased(WorldError):
     """Another controller holds the testbed."""
 

@@ -2,7 +2,8 @@
 
 One SQLite file (WAL, synchronous=FULL: a row that was committed survives a power cut). A step is
 ``begun`` (its thing may be half made) or ``done``; undoing deletes it. The first ``have`` of each
-thing is what undoing goes back to.
+thing is what undoing goes back to. A reserve of disk space lies beside the file: a full disk must
+not keep ``down`` from freeing it.
 """
 
 from __future__ import annotations
@@ -10,19 +11,23 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import socket
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from errno import ENOSPC
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from provision.errors import JournalError, Leased
+from provision.errors import JournalError, JournalFull, Leased, PreflightError
 from provision.resources import Key, Resource, dump, load
 
-FORMAT = 1
+FORMAT = 2
+RESERVE_BYTES = 1 << 20  # a down of many guests writes less until the first disk is gone
+ROOM_BYTES = 16 << 20  # for keys, consoles and plays of a testbed, and the journal's own growth
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS testbeds (name TEXT PRIMARY KEY, hypervisor TEXT NOT NULL,
     uri TEXT NOT NULL, spec TEXT NOT NULL, since REAL NOT NULL);
@@ -31,7 +36,16 @@ CREATE TABLE IF NOT EXISTS steps (number INTEGER PRIMARY KEY, testbed TEXT NOT N
     state TEXT NOT NULL, at REAL NOT NULL, UNIQUE (testbed, kind, name));
 CREATE TABLE IF NOT EXISTS facts (testbed TEXT NOT NULL, subject TEXT NOT NULL,
     facts TEXT NOT NULL, PRIMARY KEY (testbed, subject));
+CREATE TABLE IF NOT EXISTS clean (testbed TEXT NOT NULL, guest TEXT NOT NULL,
+    PRIMARY KEY (testbed, guest));
 """
+#: format 1 knew nothing of checkpoints: a guest that was verified has most likely one
+FROM_1 = """
+INSERT OR IGNORE INTO clean SELECT s.testbed, s.name FROM steps s JOIN facts f
+    ON f.testbed=s.testbed AND f.subject=s.name WHERE s.kind='guest';
+"""
+#: what SQLite says of a disk without room: for pages, and for the index that readers share
+_FULL = frozenset({"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"})
 
 
 class Journal:
@@ -40,36 +54,88 @@ class Journal:
     def __init__(self, folder: Path, testbed: str) -> None:
         self.testbed = testbed
         self._path = folder / "journal.sqlite"
+        self._reserve = folder / "journal.reserve"
+        self._last_resort = False
         self._lock = Lock()
         with self._told():
             folder.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute("PRAGMA busy_timeout=10000")
+            self._db = self._open()
             (found,) = self._db.execute("PRAGMA user_version").fetchone()
             if found > FORMAT:
                 raise JournalError(
                     f"{self._path} has format {found}; this provision knows {FORMAT}",
                     hint="use the newer provision that wrote it",
                 )
-            self._db.executescript(SCHEMA)
-            self._db.execute(f"PRAGMA user_version={FORMAT}")
+            if found < FORMAT:  # else nothing is written: a full disk can still be looked at
+                upgrade = FROM_1 if found == 1 else ""
+                self._db.executescript(f"{SCHEMA}{upgrade}PRAGMA user_version={FORMAT};")
+
+    def _open(self) -> sqlite3.Connection:
+        """A connection that reads; where the disk has no room for the shared index, without it."""
+        for sharing in ("NORMAL", "EXCLUSIVE"):
+            db = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
+            db.execute("PRAGMA busy_timeout=10000")
+            db.execute(f"PRAGMA locking_mode={sharing}")
+            try:
+                db.execute("PRAGMA journal_mode=WAL")
+                db.execute("PRAGMA synchronous=FULL")
+                db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            except sqlite3.OperationalError as e:
+                db.close()
+                if sharing == "EXCLUSIVE" or e.sqlite_errorname not in _FULL:
+                    raise
+            else:
+                return db
+        raise AssertionError("unreachable")
 
     @contextmanager
     def _told(self) -> Iterator[None]:
         try:
             yield
         except (sqlite3.Error, OSError) as e:
+            folder = self._path.parent
+            if getattr(e, "sqlite_errorname", "") in _FULL or getattr(e, "errno", 0) == ENOSPC:
+                raise JournalFull(
+                    f"{self._path}: no room to write on its disk", hint=f"df -h {folder}: free some"
+                ) from e
             raise JournalError(f"{self._path}: {e}", hint="free space or mend the file") from e
 
     def _write(self, sql: str, *values: object) -> None:
         with self._lock, self._told():
-            self._db.execute(sql, values)
+            try:
+                self._db.execute(sql, values)
+            except sqlite3.OperationalError as e:
+                if e.sqlite_errorname not in _FULL or not self._last_resort:
+                    raise
+                self._reserve.unlink(missing_ok=True)
+                self._db.execute(sql, values)
+
+    def make_room(self) -> None:
+        """See that there is room for a testbed's own files, and keep some for ``down``.
+
+        Raises PreflightError where there is not; it costs no time where the reserve is there.
+        """
+        folder = self._path.parent
+        try:
+            if shutil.disk_usage(folder).free >= ROOM_BYTES:
+                with self._reserve.open("ab") as file:
+                    os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+                return
+        except OSError as e:
+            if e.errno != ENOSPC:
+                raise JournalError(f"{self._reserve}: {e.strerror}") from e
+        raise PreflightError(
+            f"{folder}: less than {ROOM_BYTES >> 20} MiB are free on its disk",
+            hint=f"df -h {folder}: free some, or set PROVISION_STATE_DIR",
+        )
 
     def _rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         with self._lock, self._told():
             return self._db.execute(sql, values).fetchall()
+
+    def last_resort(self) -> None:
+        """From now on, a full disk costs the reserve: for what will free some."""
+        self._last_resort = True
 
     def open_testbed(self, hypervisor: str, uri: str, spec: Mapping[str, Any]) -> None:
         """Note what is about to be built; the first moment of it is kept."""
@@ -87,7 +153,10 @@ class Journal:
     def close_testbed(self) -> None:
         """Forget the testbed once nothing of it is left."""
         self._write("DELETE FROM facts WHERE testbed=?", self.testbed)
+        self._write("DELETE FROM clean WHERE testbed=?", self.testbed)
         self._write("DELETE FROM testbeds WHERE name=?", self.testbed)
+        if not self._rows("SELECT name FROM testbeds"):
+            self._reserve.unlink(missing_ok=True)
 
     def begin(self, k: Key, have: Resource | None, want: Resource | None) -> None:
         """Before the change: what was there (kept from the first time) and what is wanted.
@@ -156,6 +225,23 @@ class Journal:
         rows = self._rows("SELECT subject, facts FROM facts WHERE testbed=?", self.testbed)
         return {subject: json.loads(text) for subject, text in rows}
 
+    def doubt(self, subject: str) -> None:
+        """Forget its facts: nothing proves any more that it is as asked."""
+        self._write("DELETE FROM facts WHERE testbed=? AND subject=?", self.testbed, subject)
+
+    def kept_clean(self, guest: str) -> None:
+        """The guest has a checkpoint of how it is since its last change."""
+        self._write("INSERT OR IGNORE INTO clean VALUES (?,?)", self.testbed, guest)
+
+    def unclean(self, guest: str) -> None:
+        """The guest is about to be changed: its checkpoint will be none of it."""
+        self._write("DELETE FROM clean WHERE testbed=? AND guest=?", self.testbed, guest)
+
+    def clean(self) -> frozenset[str]:
+        """The guests that a reset can bring back to their checkpoint."""
+        rows = self._rows("SELECT guest FROM clean WHERE testbed=?", self.testbed)
+        return frozenset(guest for (guest,) in rows)
+
     def close(self) -> None:
         self._db.close()
 
@@ -191,7 +277,9 @@ def lease(folder: Path, testbed: str) -> Iterator[None]:
             ) from None
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         os.ftruncate(fd, 0)
-        os.pwrite(fd, f"process {os.getpid()} on {socket.gethostname()} since {since}".encode(), 0)
+        holder = f"process {os.getpid()} on {socket.gethostname()} since {since}"
+        with suppress(OSError):  # a full disk: the lock holds without words
+            os.pwrite(fd, holder.encode(), 0)
         yield
     finally:
         os.close(fd)

@@ -141,6 +141,16 @@ def graph(resources: Iterable[Resource]) -> dict[Key, frozenset[Key]]:
     return {k: needs(r, by_key) for k, r in by_key.items()}
 
 
+def below(keys: Iterable[Key], after: Mapping[Key, frozenset[Key]]) -> frozenset[Key]:
+    """These and all that they stand on."""
+    found: set[Key] = set()
+    todo = set(keys)
+    while todo:
+        found |= todo
+        todo = {n for k in todo for n in after.get(k, frozenset())} - found
+    return frozenset(found)
+
+
 def render(found: Iterable[Step]) -> list[str]:
     """The plan for people: one line a thing, one more a field."""
     lines: list[str] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +14,11 @@ from urllib.parse import urlsplit
 from provision import secrets
 from provision.access import Access
 from provision.driver import Driver, Target, Tls, find, look
-from provision.engine import Engine
-from provision.errors import UserError
+from provision.engine import Engine, Outcome
+from provision.errors import Interrupted, JournalFull, Partial, UserError
 from provision.host import Host, hang_up, ssh
 from provision.journal import Journal
+from provision.plan import Step
 from provision.progress import Progress, quiet
 from provision.resources import Guest, Key, Resource, label
 from provision.state import State, sockets
@@ -63,6 +64,23 @@ class Session:
 
     def engine(self) -> Engine:
         return Engine(self.route, self.journal, self.progress, self.stop)
+
+    def carry_out(self, found: Iterable[Step], after: Mapping[Key, frozenset[Key]]) -> Outcome:
+        """As ``Engine.apply``; raises Partial where anything failed."""
+        outcome = self.engine().apply(found, after)
+        if not outcome.failed:
+            return outcome
+        lines = [f"{label(k)}: {error}" for k, error in outcome.failed.items()]
+        lines += [f"{label(k)}: skipped, it needs {label(n)}" for k, n in outcome.skipped.items()]
+        hint = f"mend it and run up again, or: provision down -n {self.spec.name}"
+        full = [e.hint for e in outcome.failed.values() if isinstance(e, JournalFull)]
+        first = next(iter(outcome.failed.values()))
+        raise Partial("\n".join(lines), hint=full[0] if full else hint) from first
+
+    def go_on(self, so_far: str) -> None:
+        """Raises Interrupted, which says how far things are, where we were asked to stop."""
+        if self.stop.is_set():
+            raise Interrupted(f"stopped: {so_far}")
 
     def testbed(self) -> Testbed:
         """What the spec means here; raises as ``testbed.expand`` does."""

@@ -58,6 +58,11 @@ ls -t "$store"/*.qcow2 | tail -n +$((kept + 1)) | while read -r old; do
   rm -f "$old" "$old.xml"
 done
 """
+# the folder, or what it will be made in
+_FREE = """
+while [ ! -d "$folder" ]; do folder=$(dirname "$folder"); done
+df --block-size=1M --output=avail "$folder"
+"""
 # what is empty goes too: a remote host has nobody else to clean up after us
 _TIDY = """
 rmdir "$folder/disks" "$folder/seeds" "$folder/consoles" "$folder" 2>/dev/null || :
@@ -145,6 +150,10 @@ class Disks:
         if self.host.local:
             return Path(path).exists()
         return bool(self.host.run("sh", "-c", '[ ! -e "$1" ] || echo yes', "there", path))
+
+    def free_mib(self) -> int:
+        """What is free where the disks will be, in MiB."""
+        return int(self._run(_FREE, "").split()[-1])
 
     def remove(self, guest: str) -> None:
         """All of the guest's files; no error where there are none."""

@@ -7,6 +7,7 @@ host's own. libvirt's connection may be used by several threads at once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from threading import Lock
 
@@ -21,7 +22,7 @@ from drivers.kvm.guests import Guests
 from drivers.linux.net import FLAVOURS, LinuxNet
 from drivers.linux.tuning import CPUS, IRQ, WEIGHT, LinuxTuning
 from drivers.linux.uplinks import count
-from provision.driver import Check, Facts, Target, Usage
+from provision.driver import LOOKS_AT_ONCE, Check, Facts, Target, Usage
 from provision.errors import DriverError, Unreachable, Unsupported
 from provision.host import Host
 from provision.resources import Guest, Key, Resource, Tuning, label
@@ -52,6 +53,19 @@ class Kvm:
         if kind == Guest.kind:
             return self.guests.read(name)
         return self._room(kind).read(key)
+
+    def look(self, keys: Iterable[Key]) -> dict[Key, Resource | None]:
+        """As ``read``, of all at once."""
+        keys = list(keys)
+        guests = self.guests.look(name for kind, name in keys if kind == Guest.kind)
+        others = [key for key in keys if key[0] != Guest.kind]
+        with ThreadPoolExecutor(LOOKS_AT_ONCE, thread_name_prefix="read") as pool:
+            found = dict(zip(others, pool.map(self.read, others), strict=True))
+        return found | {(Guest.kind, name): guest for name, guest in guests.items()}
+
+    def check_room(self, guests: Iterable[Guest]) -> None:
+        """As ``Roomy.check_room``."""
+        self.guests.check_room(len(list(guests)))
 
     def put(self, want: Resource) -> None:
         if isinstance(want, Guest):

@@ -22,7 +22,7 @@ class Seen:
     """A domain of ours. ``active`` is a QEMU process, which may be paused all the same.
 
     ``asked`` is the Guest that was put, as plain data; ``disk`` is the overlay's path, ``backing``
-    the disks below it.
+    the disks below it; ``taps`` are the host's ends of the vNICs, management's first.
     """
 
     guest: Guest
@@ -33,6 +33,7 @@ class Seen:
     machine: str
     disk: str | None
     backing: tuple[tuple[str, str], ...]
+    taps: tuple[str, ...] = ()
 
 
 def parse(text: str, cpu_count: int, cgroup: int | None) -> Seen | None:
@@ -48,7 +49,8 @@ def parse(text: str, cpu_count: int, cgroup: int | None) -> Seen | None:
     active = root.get("id") is not None
     backing = _backing(root.find("devices/disk"))
     lowest = backing[-1][0] if backing else ""
-    nics = [_vnic(found, asked) for found in _in_order(root.findall("devices/interface"))]
+    interfaces = _in_order(root.findall("devices/interface"))
+    nics = [_vnic(found, asked) for found in interfaces]
     vcpus = int(_attr(root, "vcpu", "current") or root.findtext("vcpu") or 0)
     guest = Guest(
         name=name,
@@ -76,6 +78,7 @@ def parse(text: str, cpu_count: int, cgroup: int | None) -> Seen | None:
         machine=_attr(root, "os/type", "machine"),
         disk=_attr(root, "devices/disk/source", "file") or None,
         backing=backing,
+        taps=tuple(_attr(found, "target", "dev") for found in interfaces),
     )
 
 

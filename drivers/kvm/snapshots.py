@@ -56,6 +56,13 @@ def back(conn: Any, found: Any, name: str, simulated: bool, ours: bool) -> None:
         agent.insist(conn, found, lambda: _wake(found, ours))
 
 
+def resume(conn: Any, found: Any, ours: bool) -> None:
+    """Let a paused guest go on, with the clock set. Raises DriverError, libvirtError."""
+    found.resume()
+    if agent.connected(found):
+        agent.insist(conn, found, lambda: _wake(found, ours))
+
+
 def _load(found: Any) -> bool:
     """Whether the guest's own QEMU took the snapshot back; libvirt's call would start another.
 

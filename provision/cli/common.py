@@ -192,14 +192,23 @@ def stoppable(hint: str) -> Iterator[Flag]:
 
 @contextmanager
 def held(
-    spec: Spec, *, image: Image | None = None, events: bool = False, quiet: bool = False
+    spec: Spec,
+    *,
+    image: Image | None = None,
+    events: bool = False,
+    quiet: bool = False,
+    again: str | None = None,
 ) -> Iterator[Session]:
-    """The testbed in hand, leased, with progress shown; for verbs that change it."""
+    """The testbed in hand, leased, with progress shown; for verbs that change it.
+
+    ``again`` is what to do after a Ctrl-C; by default what helps where a change was cut short.
+    """
     from provision.journal import lease
     from provision.session import opened
 
     state = states.default()
-    again = f"provision up -n {spec.name} goes on, provision down -n {spec.name} puts all back"
+    if again is None:
+        again = f"provision up -n {spec.name} goes on, provision down -n {spec.name} puts all back"
     with (
         stoppable(again) as stop,
         lease(state.root, spec.name),

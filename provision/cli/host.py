@@ -155,15 +155,15 @@ def lab_down(ctx: click.Context, name: str | None) -> None:
 @click.option("-y", "--yes", is_flag=True, help="Remove them.")
 def gc(as_json: bool, yes: bool, **options: Any) -> None:
     """List what bears the testbed's mark on the host and stands in no journal; --yes removes it."""
-    from provision import verbs
     from provision.resources import label
+    from provision.standing import remove, strays
 
     spec = read_spec(options)
     with held(spec, quiet=True) as session:
-        strays = verbs.strays(session)
+        found = strays(session)
         if yes:
-            verbs.remove(session, strays)
-    names = [label(k) for k in strays]
+            remove(session, found)
+    names = [label(k) for k in found]
     if as_json:
         print_json({"testbed": spec.name, "strays": names, "removed": yes})
         return

@@ -44,7 +44,8 @@ def run(
 
     spec = running.asked(existing(name), workloads, options)
     image = image_under(spec)
-    with held(spec, image=image, events=events, quiet=quiet) as session:
+    again = f"provision run -n {spec.name} runs it again; what was measured is kept"
+    with held(spec, image=image, events=events, quiet=quiet, again=again) as session:
         done = running.run(session)
     if as_json:
         print_json(document([done.folder]))

@@ -22,7 +22,7 @@ from provision.cli.common import (
     shown,
     spec_options,
 )
-from provision.errors import PreflightError, UserError
+from provision.errors import Mismatch, PreflightError, UserError
 
 if TYPE_CHECKING:
     from provision.image import Image
@@ -76,6 +76,9 @@ def image_under(spec: Spec) -> Image | None:
     return image_for(spec, build=False)
 
 
+AS_ASKED = "as asked"
+
+
 @click.command()
 @spec_options
 @progress_options
@@ -84,15 +87,15 @@ def up(events: bool, quiet: bool, as_json: bool, **options: Any) -> None:
     """Make the testbed as the spec says, and prove that it is so.
 
     Without a file and without uplinks an emulated lab is built on this machine. Run again, it
-    changes what differs and nothing else.
+    changes what differs and nothing else; each guest is reached over its link every time.
     """
-    from provision import verbs
+    from provision import resetting, verbs
 
     spec = read_spec(options)
     image = image_for(spec, build=True, events=events, quiet=quiet)
     with held(spec, image=image, events=events, quiet=quiet) as session:
         built = verbs.up(session)
-        verbs.keep_clean(session, built)
+        resetting.keep_clean(session, built.testbed)
     if as_json:
         print_json(
             {
@@ -103,12 +106,10 @@ def up(events: bool, quiet: bool, as_json: bool, **options: Any) -> None:
             }
         )
         return
-    if not built.changed:
-        click.echo(f"{spec.name}: nothing to change ({built.took_s:.1f} s)")
-        return
     for line in guest_table(built.testbed.guests, built.facts):
         click.echo(line)
-    click.echo(f"{spec.name}: up and verified in {built.took_s:.1f} s")
+    done = "up" if built.changed else "nothing to change, up"
+    click.echo(f"{spec.name}: {done} and verified in {built.took_s:.1f} s")
 
 
 def guest_table(guests: tuple[Guest, ...], facts: dict[str, dict[str, Any]]) -> list[str]:
@@ -160,12 +161,12 @@ def plan(as_json: bool, detailed_exitcode: bool, **options: Any) -> None:
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def verify(name: str | None, as_json: bool, quiet: bool) -> None:
     """Read all back, from the hypervisor and from inside the guests; exit 7 if it differs."""
-    from provision import verbs
+    from provision.proving import verify as prove
 
     spec = existing(name)
-    with held(spec, image=image_under(spec), quiet=quiet) as session:
+    with held(spec, image=image_under(spec), quiet=quiet, again="") as session:
         testbed = session.testbed()
-        facts = verbs.verify(session, testbed)
+        facts = prove(session, testbed)
     if as_json:
         print_json(facts)
         return
@@ -178,10 +179,13 @@ def verify(name: str | None, as_json: bool, quiet: bool) -> None:
 @name_option
 @json_option
 def status(name: str | None, as_json: bool) -> None:
-    """Show each thing of the testbed: as asked, different, or gone. Without one, list them all."""
-    from provision import verbs
+    """Show each thing of the testbed: as asked, different, or gone; exit 7 if not all is as asked.
+
+    The guests' inside is not looked at: that is `verify`. Without a testbed, list them all.
+    """
     from provision.journal import testbeds
-    from provision.resources import changed, dump, label
+    from provision.resources import dump, label
+    from provision.standing import state_of
 
     root = states.default().root
     there = testbeds(root)
@@ -196,25 +200,30 @@ def status(name: str | None, as_json: bool) -> None:
             click.echo("no testbed; provision up --hv kvm --vms 4 makes one")
         return
     spec = existing(name)
-    with looked_at(spec) as session:
-        found = verbs.state_of(session)
-        unfinished = session.journal.unfinished()
-    rows = []
-    for want, have in found:
-        k = (want.kind, want.name)
-        fields = changed(have, want) if have is not None else ()
-        words = (
-            "gone" if have is None else f"differs: {', '.join(fields)}" if fields else "as asked"
-        )
-        words = "unfinished" if k in unfinished else words
-        rows.append({"thing": label(k), "state": words, "have": dump(have)})
+    with looked_at(spec, _image_known(spec)) as session:
+        found = state_of(session)
+    rows = [
+        {"thing": label(s.key), "state": s.words or AS_ASKED, "have": dump(s.have)} for s in found
+    ]
+    good = sum(row["state"] == AS_ASKED for row in rows)
     if as_json:
         print_json({"testbed": spec.name, "things": rows})
-        return
-    for row in rows:
-        click.echo(f"{row['thing']:<24} {row['state']}")
-    good = sum(row["state"] == "as asked" for row in rows)
-    click.echo(f"{spec.name} on {spec.hypervisor.type}: {good} of {len(rows)} as asked")
+    else:
+        for row in rows:
+            click.echo(f"{row['thing']:<24} {row['state']}")
+        click.echo(f"{spec.name} on {spec.hypervisor.type}: {good} of {len(rows)} as asked")
+    if good < len(rows):
+        click.secho("next:  ", fg="cyan", nl=False, err=True)
+        click.echo(f"provision up -n {spec.name}, or provision down -n {spec.name}", err=True)
+        sys.exit(Mismatch.exit_code)
+
+
+def _image_known(spec: Spec) -> Image | None:
+    """The image that the guests stand on; None where it is gone: the journal is seen then."""
+    try:
+        return image_under(spec)
+    except (PreflightError, UserError):
+        return None
 
 
 @click.command()
@@ -229,13 +238,14 @@ def status(name: str | None, as_json: bool) -> None:
 )
 def reset(name: str | None, events: bool, quiet: bool, as_json: bool, level: str) -> None:
     """Bring the guests back to clean, at the level asked, and verify them."""
-    from provision import verbs
+    from provision import resetting
 
     spec = existing(name)
     began = time.monotonic()
     image = image_under(spec)
-    with held(spec, image=image, events=events, quiet=quiet) as session:
-        verbs.reset(session, level)
+    again = f"provision reset --level {level} -n {spec.name}"
+    with held(spec, image=image, events=events, quiet=quiet, again=again) as session:
+        resetting.reset(session, level)
     took_s = round(time.monotonic() - began, 2)
     if as_json:
         print_json({"testbed": spec.name, "level": level, "took_s": took_s})
@@ -261,7 +271,8 @@ def down(name: str | None, events: bool, quiet: bool, as_json: bool) -> None:
         return
     spec = existing(name)
     began = time.monotonic()
-    with held(spec, events=events, quiet=quiet) as session:
+    again = f"provision down -n {spec.name} goes on"
+    with held(spec, events=events, quiet=quiet, again=again) as session:
         outcome = verbs.down(session)
     took_s = round(time.monotonic() - began, 2)
     if as_json:
