@@ -296,14 +296,19 @@ def find(name: str) -> DriverType:
                 f"driver {name!r} needs the Python package {e.name!r}",
                 hint=f"pip install 'provision[{name}]'",
             ) from e
-        raise PreflightError(_lost(name, e.name or module), hint="install provision anew") from e
+        raise _lost(name, e.name or module) from e
 
 
-def _lost(driver: str, module: str) -> str:
-    """Why a module of our own is not found: another package of its name, or it is gone."""
-    ours = Path(__file__).parent.parent / "drivers"
-    spec = find_spec("drivers")
-    found = [Path(p) for p in (spec and spec.submodule_search_locations) or ()]
-    if found and not any(p.resolve() == ours.resolve() for p in found):
-        return f"driver {driver!r}: {found[0]} hides provision's own 'drivers' package"
-    return f"driver {driver!r}: its module {module!r} is missing from {ours.parent}"
+def _lost(driver: str, module: str) -> PreflightError:
+    """A module of our own is not found: another package has its name, or it is gone."""
+    ours, spec = Path(__file__).parent.parent / "drivers", find_spec("drivers")
+    there = [Path(p).resolve() for p in (spec and spec.submodule_search_locations) or ()]
+    if there and ours.resolve() not in there:
+        return PreflightError(
+            f"driver {driver!r}: {there[0]} hides provision's own 'drivers' package",
+            hint="start it from another folder, or mend PYTHONPATH",
+        )
+    return PreflightError(
+        f"driver {driver!r}: its module {module!r} is missing from {ours.parent}",
+        hint="install provision anew",
+    )
