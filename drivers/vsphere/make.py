@@ -135,13 +135,13 @@ class Maker:
             controller = next(d for d in source.devices if d.key == disk.controllerKey)
             made = _controller(controller, CONTROLLER_KEY - number)
             at = made[0].device.key if made else controller.key
+            file = f"{self.vms.folder(want.name)}/disk{number}.vmdk"
             if source.snapshot is not None:
-                backing = _backing(self._here(), parent=disk.backing)
+                backing = _backing(file, parent=disk.backing)
             else:
-                copy = f"{self.vms.folder(want.name)}/disk{number}.vmdk"
                 say(f"copying the disk of {source.name}")
-                self.disks.copy(disk.backing.fileName, copy, lambda p: say(f"copying: {p}"))
-                backing = _backing(copy)
+                self.disks.copy(disk.backing.fileName, file, lambda p: say(f"copying: {p}"))
+                backing = _backing(file)
             found += [*made, _disk(backing, key=key, controller=at)]
         if source.snapshot is not None:
             return found, f"linked to the snapshot of {source.name}"
@@ -151,7 +151,7 @@ class Maker:
         base = self.disks.place_image(image, say)
         self._folder(want)
         parent = _FLAT(fileName=base, datastore=self.place.datastore.ref, diskMode="persistent")
-        backing = _backing(self._here(), parent=parent)
+        backing = _backing(f"{self.vms.folder(want.name)}/disk0.vmdk", parent=parent)
         return [*_controller(None), _disk(backing)], f"linked to image {image.digest[:16]}"
 
     def _folder(self, want: Guest) -> None:
