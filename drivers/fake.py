@@ -186,6 +186,9 @@ class Fake:
                 self.world.pop(("port", gone.far), None)
             self._fault(after=True)
 
+    def has_checkpoint(self, key: Key) -> bool:
+        return self.at(key) in self.clean
+
     def checkpoint(self, key: Key) -> None:
         with self._lock:
             key = self.at(key)

@@ -246,6 +246,14 @@ class Bulk(Protocol):
 
 
 @runtime_checkable
+class Keeper(Protocol):
+    """A driver that can tell which guests have a checkpoint, and keeps it while they are mended."""
+
+    def has_checkpoint(self, key: Key) -> bool:
+        """Whether ``revert`` would find one."""
+
+
+@runtime_checkable
 class Roomy(Protocol):
     """A driver that knows beforehand whether guests have room."""
 

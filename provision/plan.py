@@ -163,17 +163,18 @@ def render(found: Iterable[Step]) -> list[str]:
         for field in step.fields:
             now = getattr(step.want, field)
             if step.have is None:
-                lines.append(f"    {field}: {_words(now)}")
+                lines.append(f"    {field}: {words(now)}")
             else:
-                lines.append(f"    {field}: {_words(getattr(step.have, field))} -> {_words(now)}")
+                lines.append(f"    {field}: {words(getattr(step.have, field))} -> {words(now)}")
     return lines
 
 
-def _words(value: object) -> str:
+def words(value: object) -> str:
+    """A field's value for people."""
     if value is None:
         return "none"
     if isinstance(value, tuple):
-        return "[" + ", ".join(_words(v) for v in value) + "]"
+        return "[" + ", ".join(words(v) for v in value) + "]"
     if isinstance(value, Vnic):
         rate = f" at {value.rate_mbit} Mbit/s" if value.rate_mbit else ""
         return f"{value.model} {value.mac} {value.address} mtu {value.mtu} on {value.switch}{rate}"

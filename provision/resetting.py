@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from provision.access import address
+from provision.driver import Keeper
 from provision.errors import Mismatch, WorldError
 from provision.plan import Step, backwards, graph
 from provision.proving import doubtful, each, keep_console, verify
@@ -62,12 +63,12 @@ def revert(session: Session, testbed: Testbed) -> dict[str, dict[str, Any]]:
 
 
 def _can_go_back(session: Session, testbed: Testbed) -> None:
-    have, clean = session.look(map(key, testbed.guests)), session.journal.clean()
+    have, kept = session.look(map(key, testbed.guests)), clean(session, testbed)
     problems = [f"guest {g.name} does not exist" for g in testbed.guests if have[key(g)] is None]
     problems += [
         f"guest {g.name} has no checkpoint: the command that made it was cut short"
         for g in testbed.guests
-        if have[key(g)] is not None and g.name not in clean
+        if have[key(g)] is not None and g not in kept
     ]
     if problems:
         raise Mismatch("\n".join(problems), hint=f"provision up -n {session.spec.name}")
@@ -90,6 +91,15 @@ def recreate(session: Session, testbed: Testbed) -> dict[str, dict[str, Any]]:
     return verify(session, testbed)
 
 
+def clean(session: Session, testbed: Testbed) -> list[Guest]:
+    """The guests with a checkpoint of how they are since their last change."""
+    known, driver = session.journal.clean(), session.driver
+    found = [g for g in testbed.guests if g.name in known]
+    if isinstance(driver, Keeper):
+        return [g for g in found if driver.has_checkpoint(key(g))]
+    return found
+
+
 def keep_clean(session: Session, testbed: Testbed) -> None:
     """Remember as clean, for ``reset``, the guests that are not since their last change."""
 
@@ -99,7 +109,7 @@ def keep_clean(session: Session, testbed: Testbed) -> None:
         session.journal.kept_clean(guest.name)
         session.progress(label(key(guest)), "done", "remembered as clean")
 
-    clean = session.journal.clean()
-    if missing := [g for g in testbed.guests if g.name not in clean]:
+    kept = clean(session, testbed)
+    if missing := [g for g in testbed.guests if g not in kept]:
         session.go_on("all is verified, and not remembered as clean yet")
         each(missing, one)

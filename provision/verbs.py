@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from provision.driver import Roomy
+from provision.driver import Keeper, Roomy
 from provision.engine import Outcome
 from provision.inventory import LINKS, write_python
 from provision.plan import Step, backwards, below, graph, phases, steps, undoing
@@ -85,7 +85,7 @@ def _note(session: Session, testbed: Testbed, found: Sequence[Step]) -> None:
     journal, steps_of = session.journal, {step.key for step in found}
     for k in journal.unfinished() - steps_of:
         journal.done(k)  # it was cut short after its last word: all is as asked
-    known, after = journal.originals(), graph(testbed.resources)
+    known, wanted, after = journal.originals(), journal.wants(), graph(testbed.resources)
     for state in testbed.resources:
         k = key(state)
         if k[0] in STATES and k not in known.keys() | steps_of and after[k]:
@@ -95,7 +95,8 @@ def _note(session: Session, testbed: Testbed, found: Sequence[Step]) -> None:
         port = next((Port.kind, link.port) for link in testbed.links if link.guest == guest.name)
         if below({key(guest), port}, after) & steps_of:
             journal.doubt(guest.name)
-        if key(guest) in steps_of:
+        mended = isinstance(session.driver, Keeper) and wanted.get(key(guest)) == guest
+        if key(guest) in steps_of and not mended:
             journal.unclean(guest.name)
 
 

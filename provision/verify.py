@@ -13,6 +13,7 @@ from typing import Any
 from provision.driver import Facts
 from provision.errors import HostError, Interrupted, Unreachable, WorldError
 from provision.host import Host
+from provision.plan import words
 from provision.resources import Guest, Key, Resource, Vnic, changed, key, label
 
 PAUSE_S = 0.05  # a port that opens on another machine gives no event: it has to be asked for
@@ -28,7 +29,7 @@ def mismatches(wants: Iterable[Resource], have: Mapping[Key, Resource | None]) -
             found.append(f"{label(k)}: does not exist")
             continue
         found += [
-            f"{label(k)}.{f}: asked for {getattr(want, f)}, is {getattr(now, f)}"
+            f"{label(k)}.{f}: asked for {words(getattr(want, f))}, is {words(getattr(now, f))}"
             for f in changed(now, want)
         ]
     return found

@@ -80,6 +80,9 @@ class Kvm:
         else:
             self._room(kind).drop(key)
 
+    def has_checkpoint(self, key: Key) -> bool:
+        return self.guests.has_checkpoint(_guest(key))
+
     def checkpoint(self, key: Key) -> None:
         self.guests.checkpoint(_guest(key))
 

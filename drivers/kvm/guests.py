@@ -12,7 +12,7 @@ import libvirt
 from drivers.kvm import live, snapshots
 from drivers.kvm.connect import told, words
 from drivers.kvm.disks import Boot, Disks
-from drivers.kvm.domains import Domains, stop, vanish
+from drivers.kvm.domains import Domains, snapshot, stop, vanish
 from drivers.kvm.facts import LIVE, Machine, refuse
 from drivers.kvm.golden import Golden
 from drivers.kvm.parse import Seen, effective
@@ -120,6 +120,12 @@ class Guests:
         if found is not None:
             vanish(found)
         self.disks.remove(name)
+
+    def has_checkpoint(self, name: str) -> bool:
+        """As ``Keeper.has_checkpoint``."""
+        found, _ = self.domains.find(name)
+        with told(f"look for the checkpoint of guest {name}"):
+            return found is not None and snapshot(found, snapshots.CLEAN) is not None
 
     def checkpoint(self, name: str) -> None:
         """As ``Driver.checkpoint``: memory and disk; the one before is replaced."""
