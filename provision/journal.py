@@ -17,6 +17,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from errno import ENOSPC
 from pathlib import Path
 from threading import Lock
@@ -48,6 +49,16 @@ INSERT OR IGNORE INTO clean SELECT s.testbed, s.name FROM steps s JOIN facts f
 _FULL = frozenset({"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"})
 
 
+@dataclass(slots=True)
+class _Row:
+    """A change of the journal that waits for its commit."""
+
+    sql: str
+    values: tuple[object, ...]
+    written: bool = False
+    error: sqlite3.Error | OSError | None = None
+
+
 class Journal:
     """The steps of one testbed. Safe to use from several threads."""
 
@@ -57,6 +68,8 @@ class Journal:
         self._reserve = folder / "journal.reserve"
         self._last_resort = False
         self._lock = Lock()
+        self._gate = Lock()
+        self._waiting: list[_Row] = []
         with self._told():
             folder.mkdir(parents=True, exist_ok=True)
             self._db = self._open()
@@ -101,14 +114,44 @@ class Journal:
             raise JournalError(f"{self._path}: {e}", hint="free space or mend the file") from e
 
     def _write(self, sql: str, *values: object) -> None:
+        """One thread commits for all that wait meanwhile: a commit costs a sync of the disk."""
+        mine = _Row(sql, values)
+        with self._gate:
+            self._waiting.append(mine)
         with self._lock, self._told():
+            if not mine.written and mine.error is None:
+                with self._gate:
+                    rows, self._waiting = self._waiting, []
+                self._commit(rows)
+            if mine.error is not None:
+                raise mine.error
+
+    def _commit(self, rows: list[_Row]) -> None:
+        try:
             try:
-                self._db.execute(sql, values)
+                self._transact(rows)
             except sqlite3.OperationalError as e:
                 if e.sqlite_errorname not in _FULL or not self._last_resort:
                     raise
                 self._reserve.unlink(missing_ok=True)
-                self._db.execute(sql, values)
+                self._transact(rows)
+        except (sqlite3.Error, OSError) as e:
+            for row in rows:
+                row.error = e
+        else:
+            for row in rows:
+                row.written = True
+
+    def _transact(self, rows: list[_Row]) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            for row in rows:
+                self._db.execute(row.sql, row.values)
+            self._db.execute("COMMIT")
+        except sqlite3.Error:
+            with suppress(sqlite3.Error):  # where SQLite has rolled it back by itself
+                self._db.execute("ROLLBACK")
+            raise
 
     def make_room(self) -> None:
         """See that there is room for a testbed's own files, and keep some for ``down``.
