@@ -1,4 +1,4 @@
-"""A vCenter or an ESXi host for a test: govmomi's simulator with rules of its own (``vcsim/``)."""
+"""A vCenter or an ESXi host for a test: govmomi's simulator with rules of its own (``govcsim/``)."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ pyvim: Any = pyvim_connect
 class Vcsim:
     """One that runs. ``ca`` is a PEM file, ``fingerprint`` SHA-256 in hex.
 
-    ``events`` has what it did, oldest first: see ``vcsim/events.go``; None is its end.
+    ``events`` has what it did, oldest first: see ``govcsim/events.go``; None is its end.
     ``log`` is what it wrote to its standard error. ``tools`` has a guest report, see
-    ``vcsim/tools.go``.
+    ``govcsim/tools.go``.
     """
 
     uri: str
@@ -88,7 +88,7 @@ def vcsim(
     with ``pools`` pools below its root) or ESX. ``pnics`` are how many at 1 Gbit/s, or each one's
     speed in Mbit/s (0 = the link is down). ``api`` is the version offered ("" = 6.5). ``delay_ms``
     is by method, "*" for all. ``lacking`` are privileges, as ``Network.Assign`` or
-    ``Network.Assign@HostSystem``; ``vcsim/privileges.go`` has those that calls need. With
+    ``Network.Assign@HostSystem``; ``govcsim/privileges.go`` has those that calls need. With
     ``agent``, what happens to VMs waits for ``answer``.
     Raises PreflightError where it cannot be built.
     """

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from provision.errors import PreflightError
 
-ROOMS = Path(__file__).parent / "vcsim"
+ROOMS = Path(__file__).parent / "govcsim"
 GOPATH = Path("/usr/share/gocode")
 SIMULATOR = GOPATH / "src/github.com/vmware/govmomi/simulator"
 PACKAGES = "golang-go golang-github-vmware-govmomi-dev"

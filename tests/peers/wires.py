@@ -24,7 +24,7 @@ HOLD = (
     "mount -t sysfs sysfs /sys && mkdir -p /run/netns && mount -t tmpfs tmpfs /run/netns"
     " && ip link set lo up && echo ready && exec cat"
 )
-Switches = Sequence[Mapping[str, Any]]  # as in vcsim/events.go
+Switches = Sequence[Mapping[str, Any]]  # as in govcsim/events.go
 
 
 @contextmanager
