@@ -1,4 +1,4 @@
-"""A vCenter or an ESXi host for a test: govmomi's simulator with rules of its own (``govcsim/``)."""
+"""A vCenter or an ESXi host for a test: govmomi's simulator, with rules of its own in govcsim."""
 
 from __future__ import annotations
 
