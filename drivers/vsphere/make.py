@@ -158,6 +158,7 @@ class Maker:
         """An empty one: what an attempt that was cut short left in it goes."""
         if self.vms.own(want.name) is not None:
             raise DriverError(f"guest {want.name}: somebody just made a VM of that name")
+        self.vms.sight.never_was(want.name)  # that look is not to be taken for one after this try
         self.vms.sweep(want.name)
         self.disks.folder(self.vms.folder(want.name))
 
