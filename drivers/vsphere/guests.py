@@ -140,7 +140,9 @@ class Guests:
         try:
             ref = self.maker.make(want, config, self._identity(want), self._say(want))
         except Exists as e:
-            _, there, _ = self.vms.find(want.name)
+            ref, there, _ = self.vms.find(want.name)
+            if ref is None:  # a file of that name, or a name that a VM elsewhere has
+                raise
             if there is None:
                 raise Foreign(f"VM {self.vms.name(want.name)} was just made by somebody") from e
             return there
