@@ -138,6 +138,8 @@ class Switches:
             self._change("AddVirtualSwitch", want.name, _spec(want))
         except Exists:
             found = self._own(self.net.standing(want.name, sure=True))
+            if found is None:
+                raise
             self._change("UpdateVirtualSwitch", want.name, _spec(want))
             return found
         return None
@@ -152,7 +154,9 @@ class Switches:
             self.net.keep(Group(name, name, 0, None))
         except Exists:
             there = self.net.group(name)
-            if there is None or there.switch != name:
+            if there is None:
+                raise
+            if there.switch != name:
                 raise Foreign(
                     f"port group {name} of {self.place.name} is on another switch than ours"
                 ) from None
