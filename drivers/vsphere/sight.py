@@ -57,6 +57,7 @@ class Sight:
     networks: Networks
     testbed: str
     _known: dict[str, Known] = field(default_factory=dict)
+    _ended: dict[str, Any] = field(default_factory=dict)
     _likely: dict[tuple[str, int], tuple[int, ...]] = field(default_factory=dict)
     _absent: set[str] = field(default_factory=set)
     _by_key: bool = True
@@ -92,11 +93,13 @@ class Sight:
         alike = (like, vnics)
         slots = self._likely.get(alike) or tuple(range(FIRST_SLOT, FIRST_SLOT + vnics))
         self._known[guest] = Known(ref, slots, alike)
+        self._ended.pop(guest, None)
         self._absent.discard(guest)
 
-    def gone(self, guest: str) -> None:
-        """It is about to go."""
+    def gone(self, guest: str, ref: Any) -> None:
+        """It was just ended: to see that, the next look is for that very VM."""
         self._known.pop(guest, None)
+        self._ended[guest] = ref
 
     def seen(self, ref: Any, guest: str, raw: Raw) -> Seen:
         """The guest that it is; from now on known."""
@@ -152,7 +155,7 @@ class Sight:
     def _some(
         self, refs: Sequence[Any], paths: tuple[str, ...]
     ) -> Iterator[tuple[Any, Properties]]:
-        """One that vanishes meanwhile is left out: a call fails for all where one is gone."""
+        """One that vanishes meanwhile is left out."""
         for first in range(0, len(refs), MANY):
             some = refs[first : first + MANY]
             try:
@@ -166,6 +169,11 @@ class Sight:
         self, guest: str, all_of_it: bool, beside: Sequence[Part]
     ) -> tuple[Any | None, Raw | None, list[Properties]]:
         """One call for a VM that is known, two for another."""
+        if (ended := self._ended.pop(guest, None)) is not None:
+            try:
+                self.together.get(ended, "name")
+            except Gone:
+                return None, None, []
         known = self._known.get(guest)
         if known is not None:
             try:

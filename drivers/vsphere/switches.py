@@ -25,8 +25,9 @@ FLAVOUR = "vswitch"
 LEAST_MTU, MOST_MTU = 1280, 9000
 PORTS = 128
 SOURCE = "loadbalance_srcid"  # by a VM's port: what a switch does that nobody told otherwise
-RECENT_S = 30
+RECENT_S = 5
 _HOST = vim.host
+Survey = tuple[dict[str, Standing], dict[str, Any]]
 
 
 @dataclass(slots=True)
@@ -42,8 +43,8 @@ class Switches:
     _lock: Lock = field(default_factory=Lock)
     _absent: set[str] = field(default_factory=set)
     _looking: Lock = field(default_factory=Lock)
-    _idle_until: float = 0.0
-    _idle_now: frozenset[str] = frozenset()
+    _surveyed_until: float = 0.0
+    _surveyed: Survey = field(default_factory=lambda: ({}, {}))
 
     def ours(self, name: str) -> bool:
         """Whether a switch of that name could be the testbed's."""
@@ -85,9 +86,10 @@ class Switches:
             self._put_group(want.name, found)
 
     def _drop(self, name: str) -> None:
-        found = self._own(self.net.standing(name) or self.net.standing(name, sure=True))
+        standing, networks = self._survey()
+        found = self._own(standing.get(name) or self.net.standing(name, sure=True))
         if found is not None:
-            self._free(name)
+            self._refuse_users(name, networks.get(name))
             self._remove(found)
 
     def look(self, names: Iterable[str] = ()) -> tuple[dict[str, Switch], dict[str, Group]]:
@@ -178,31 +180,35 @@ class Switches:
         with self._lock:
             getattr(self.place.networks, method)(*args)
 
-    def _free(self, name: str) -> None:
+    def _refuse_users(self, name: str, network: Any = None) -> None:
         """Raise where VMs are on its port group: Foreign where they are another's."""
-        if name not in self._idle():
-            self._refuse_users(name)
+        if network is None:
+            index = self.session.content.searchIndex
+            network = index.FindChild(self.place.network_folder, name)
+        if network is None:
+            return
+        with suppress(Gone):
+            refs = self.net.together.get(network, "vm").get("vm", ())
+            vms = [v.has for v in each(self.session, refs, "name", "runtime.host")]
+            here = sorted(v["name"] for v in vms if v.get("runtime.host") == self.place.host)
+            if strange := [vm for vm in here if not vm.startswith(self.vms)]:
+                raise Foreign(f"switch {name}: on its port group is VM {', '.join(strange)}")
+            if here:
+                raise DriverError(f"switch {name} is in use by VM {', '.join(here)}")
 
-    def _refuse_users(self, name: str) -> None:
-        network = self.session.content.searchIndex.FindChild(self.place.network_folder, name)
-        refs = get(self.session, network, "vm").get("vm", ()) if network is not None else ()
-        vms = [v.has for v in each(self.session, refs, "name", "runtime.host")]
-        here = sorted(v["name"] for v in vms if v.get("runtime.host") == self.place.host)
-        if strange := [vm for vm in here if not vm.startswith(self.vms)]:
-            raise Foreign(f"switch {name}: on its port group is VM {', '.join(strange)}")
-        if here:
-            raise DriverError(f"switch {name} is in use by VM {', '.join(here)}")
+    def _survey(self) -> Survey:
+        """All switches as they were moments ago, and each network's object, by name.
 
-    def _idle(self) -> frozenset[str]:
-        """Networks that no VM was on moments ago, found for all in one go."""
+        What is to go is looked at in one go: one by one, that would cost more than to remove it.
+        """
         with self._looking:
-            if self._idle_until < monotonic():
+            if self._surveyed_until < monotonic():
                 refs = get(self.session, self.place.host, "network").get("network", ())
                 plain = [ref for ref in refs if type(ref) is vim.Network]
-                found = each(self.session, plain, "name", "vm")
-                self._idle_now = frozenset(str(n.has["name"]) for n in found if not n.has.get("vm"))
-                self._idle_until = monotonic() + RECENT_S
-            return self._idle_now
+                networks = {str(n.has["name"]): n.ref for n in each(self.session, plain, "name")}
+                self._surveyed = {s.name: s for s in self.net.all()[0]}, networks
+                self._surveyed_until = monotonic() + RECENT_S
+            return self._surveyed
 
 
 def _as_is(found: Standing) -> Switch:

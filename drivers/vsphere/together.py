@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from threading import Event, Lock
 from typing import Any
 
-from drivers.vsphere.api import Fault
+from drivers.vsphere.api import Fault, Gone
 from drivers.vsphere.connect import Session
 from drivers.vsphere.read import Properties, query, retrieve
 from provision.errors import ProvisionError
@@ -87,11 +87,11 @@ class Together:
         try:
             found = self._retrieve([part for q in batch for part in q.parts])
             for q in batch:
-                q.answer = [_pick(found, ref, paths) for ref, paths in q.parts]
+                _share(found, q)
         except (Fault, ProvisionError) as e:
             if len(batch) == 1:
                 batch[0].error = e
-            else:  # one of the objects is gone: whose is it?
+            else:  # whose question is it that cannot be answered?
                 for q in batch:
                     self._answer([q])
         except BaseException as e:
@@ -114,6 +114,7 @@ class Together:
             query.FilterSpec(
                 objectSet=[query.ObjectSpec(obj=ref, skip=False) for ref in refs],
                 propSet=[query.PropertySpec(type=kind, pathSet=list(paths), all=False)],
+                reportMissingObjectsInResults=True,  # else one that is gone fails the whole call
             )
             for (kind, paths), refs in by_paths.items()
         ]
@@ -123,6 +124,10 @@ class Together:
         return found
 
 
-def _pick(found: Mapping[Any, Properties], ref: Any, paths: Sequence[str]) -> Properties:
-    has = found.get(ref, {})
-    return {path: has[path] for path in paths if path in has}
+def _share(found: Mapping[Any, Properties], question: _Question) -> None:
+    """A question's part of what was found; one of an object that is gone has an error."""
+    for ref, paths in question.parts:
+        if (has := found.get(ref)) is None:
+            question.error = Gone(obj=ref, msg="it is gone")
+            return
+        question.answer.append({path: has[path] for path in paths if path in has})

@@ -100,7 +100,6 @@ class Vms:
             found = Held(seen.ref, seen.state, seen.path)
         if found.state != OFF:
             self.power_off(found.ref)
-        self.sight.gone(guest)
         with suppress(Gone):
             if PurePosixPath(found.path).parent == PurePosixPath(self.folder(guest)):
                 # "destroy" would follow the disk to the image that it stands on
@@ -108,6 +107,7 @@ class Vms:
                 self.sweep(guest)
             else:
                 self.tasks.run(found.ref.Destroy_Task)
+        self.sight.gone(guest, found.ref)
         return True
 
     def sweep(self, guest: str) -> None:
