@@ -213,7 +213,7 @@ class Driver(Protocol):
         """
 
     def checkpoint(self, key: Key) -> None:
-        """Remember this guest, booted, as clean."""
+        """Remember this guest, booted, as clean, in place of what was remembered."""
 
     def revert(self, key: Key) -> None:
         """Back to the checkpoint, running; raises DriverError where there is none."""

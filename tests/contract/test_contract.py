@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from provision.driver import Change, Driver
+from provision.driver import Change, Driver, Keeper
 from provision.errors import DriverError, Foreign, Unsupported
 from provision.resources import Guest, Resource, Switch, Uplink, changed, key
 from tests.contract.peers import PEERS, Peer
@@ -166,6 +166,32 @@ def test_checkpoint_then_revert_runs_as_it_was(driver: Driver, peer: Peer) -> No
     driver.put(peer.guest)
     with pytest.raises(DriverError, match="checkpoint"):
         driver.revert(key(peer.guest))
+
+
+def test_checkpoint_twice_is_checkpoint_once(driver: Driver, peer: Peer) -> None:
+    """An ``up`` that was cut short does not know whether it came so far."""
+    for switch in peer.switches:
+        driver.put(switch)
+    driver.put(peer.guest)
+    driver.checkpoint(key(peer.guest))
+    driver.checkpoint(key(peer.guest))
+    driver.revert(key(peer.guest))
+    assert driver.read(key(peer.guest)) == peer.guest
+
+
+def test_a_keeper_knows_whether_there_is_a_checkpoint(driver: Driver, peer: Peer) -> None:
+    if not isinstance(driver, Keeper):
+        pytest.skip("this driver does not tell")
+    assert not driver.has_checkpoint(key(peer.guest))
+    for switch in peer.switches:
+        driver.put(switch)
+    driver.put(peer.guest)
+    assert not driver.has_checkpoint(key(peer.guest))
+    driver.checkpoint(key(peer.guest))
+    assert driver.has_checkpoint(key(peer.guest))
+    driver.drop(key(peer.guest))
+    driver.put(peer.guest)
+    assert not driver.has_checkpoint(key(peer.guest))
 
 
 def test_usage_only_grows(driver: Driver, peer: Peer) -> None:

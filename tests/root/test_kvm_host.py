@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -72,6 +73,30 @@ def test_a_full_disk_is_said_in_words_and_leaves_nothing(tmp_path: Path, image: 
             assert driver.read(key(guest)) == guest
     finally:
         sh("umount", str(folder))
+
+
+def test_no_room_for_guests_is_known_before_they_are_made(tmp_path: Path, image: Image) -> None:
+    sh("mount", "-t", "tmpfs", "-o", "size=20m", "none", str(tmp_path))
+    try:
+        with opened(tmp_path / "not" / "yet", image) as (driver, guest):
+            driver.check_room([guest])
+            with pytest.raises(PreflightError, match="no room for the disks of 2") as caught:
+                driver.check_room([guest, guest])
+            assert caught.value.hint.startswith(f"df -h {tmp_path}/not/yet")
+    finally:
+        sh("umount", str(tmp_path))
+
+
+def test_a_suspended_guest_is_resumed_not_started_anew(tmp_path: Path, image: Image) -> None:
+    with opened(tmp_path / "bed", image) as (driver, guest):
+        driver.put(guest)
+        found = libvirt.open("test:///default").lookupByName(f"{TESTBED}-vm1")
+        number = found.ID()
+        found.suspend()
+        assert driver.read(key(guest)) == replace(guest, running=False)
+        driver.put(guest)
+        assert driver.read(key(guest)) == guest
+        assert found.ID() == number, "another process"
 
 
 def test_halves_are_made_whole_or_go(tmp_path: Path, image: Image) -> None:

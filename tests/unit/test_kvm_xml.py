@@ -91,6 +91,12 @@ def test_any_guest_reads_back_equal(guest: Guest) -> None:
     assert (seen.testbed, seen.disk, seen.backing) == (BODY.testbed, BODY.disk, BODY.backing)
 
 
+def test_taps_are_in_the_order_of_the_vnics() -> None:
+    seen = parse(domain(GUEST, BODY), CPUS, 1)
+    assert seen is not None
+    assert seen.taps == (tap("demo", "vm1", 0), tap("demo", "vm1", 1))
+
+
 @given(st.integers(1, 10_000))
 def test_a_weight_of_cgroup_v2_reads_back_equal(figure: int) -> None:
     guest = replace(GUEST, weight=from_cpu_weight(figure), running=False)
