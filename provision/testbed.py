@@ -167,14 +167,15 @@ def _admitted(spec: Spec, facts: Facts) -> Iterator[str]:
     count, host = spec.guests.count, f"the host {facts.host}"
     let = "overcommit: true lets them"
     vcpus, memory_mib = count * spec.guests.vcpus, count * spec.guests.memory_mib
+    want = "1 guest wants" if count == 1 else f"{count} guests want"
     if spec.guests.vcpus > facts.cpus:
         yield f"guests.vcpus: {host} has {facts.cpus} CPUs, not {spec.guests.vcpus}"
     elif cpu > 1 and spec.uplinks and not spec.overcommit:
         have = round(vcpus / cpu)
-        yield f"guests.vcpus: {count} guests want {vcpus} CPUs; {host} has {have} for them; {let}"
+        yield f"guests.vcpus: {want} {vcpus} CPUs; {host} has {have} for them; {let}"
     if memory > 1 and not spec.overcommit:
         have = facts.memory_mib
-        yield f"guests.memory: {count} guests want {memory_mib} MiB; {host} has {have}; {let}"
+        yield f"guests.memory: {want} {memory_mib} MiB; {host} has {have}; {let}"
 
 
 def _asked(spec: Spec, path: str) -> bool:

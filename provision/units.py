@@ -11,6 +11,11 @@ _RANGE = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 LAST_CPU = 8191  # the most that Linux can be built for
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 guest``, ``2 guests``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 @dataclass(frozen=True, slots=True)
 class Unit:
     """One kind of quantity, counted in whole base units.

@@ -11,7 +11,7 @@ import click
 
 from provision import __version__
 from provision.cli import guests, host, results, specs, testbed
-from provision.cli.common import EXIT_CODES, complain
+from provision.cli.common import EXIT_CODES, complain, told
 from provision.errors import ProvisionError
 
 
@@ -29,14 +29,16 @@ class InOrder(click.Group):
 )
 @click.version_option(__version__, "-V", "--version")
 def cli() -> None:
-    r"""Testbeds for hypervisor network benchmarks: N guests, each on its own switch and uplink.
+    """Testbeds for hypervisor network benchmarks: N guests, each on its own switch and uplink.
 
     \b
     provision up --hv kvm --vms 4       guests up, verified, netperf ready
     provision run netperf-send          the workload, its streams started together
     provision report                    what it gave, with intervals and verdicts
     provision down                      the host as it was before
-    """
+
+    Without a file, flags go over the spec of the testbed as it stands, and `up` keeps them.
+    """  # noqa: D301 - click wants the character itself
 
 
 for command in (
@@ -70,6 +72,7 @@ def main() -> None:
     except click.ClickException as e:
         e.show(sys.stderr)
         code = e.exit_code
+        told(e.format_message(), "provision --help", code)
     except ProvisionError as e:
         code = complain(e)
     except BrokenPipeError:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from provision import state as states
+from provision.cli.which import stored_spec
 from provision.errors import Interrupted, ProvisionError, UserError
 
 if TYPE_CHECKING:
@@ -40,10 +41,14 @@ def complain(error: ProvisionError) -> int:
     if error.hint:
         click.secho("next:  ", fg="cyan", nl=False, err=True)
         click.echo(error.hint, err=True)
-    if "--json" in sys.argv[1:]:
-        words = {"error": str(error), "hint": error.hint, "exit_code": error.exit_code}
-        click.echo(json.dumps(words))
+    told(str(error), error.hint, error.exit_code)
     return error.exit_code
+
+
+def told(error: str, hint: str, exit_code: int) -> None:
+    """An error as a document on stdout, where --json asks for one."""
+    if "--json" in sys.argv[1:]:
+        click.echo(json.dumps({"error": error, "hint": hint, "exit_code": exit_code}))
 
 
 def print_json(data: Any) -> None:
@@ -92,7 +97,8 @@ FLAGS = {"name": ("name", "--name"), "hv": ("hypervisor.type", "--hv"),
 def read_spec(options: dict[str, Any]) -> Spec:
     """The spec that the options mean: a file, else the testbed as it stands, else the defaults.
 
-    Flags and ``--set`` go over it. Raises SpecError with every fault.
+    Flags and ``--set`` go over it. Raises SpecError with every fault. That it is the testbed's own
+    spec is said: flags of an earlier ``up`` are in it.
     """
     from provision.spec import file as specfile
 
@@ -113,37 +119,17 @@ def read_spec(options: dict[str, Any]) -> Spec:
     if file is not None:
         return specfile.load(file, sets, flags)
     stands = stored_spec(options["name"] or "lab")
+    if stands is not None:
+        _note(stands.name, "taking its spec as it stands; flags go over it")
     text = specfile.text(stands) if stands is not None else ""
     return specfile.loads(text, "the testbed as it stands", sets, flags)
 
 
-def stored_spec(name: str) -> Spec | None:
-    """The spec of a testbed that exists, from the journal."""
-    from provision.journal import Journal
-    from provision.spec import restore
-
-    root = states.default().root
-    if not (root / "journal.sqlite").exists():
-        return None
-    journal = Journal(root, name)
-    try:
-        data = journal.spec()
-    finally:
-        journal.close()
-    return restore(data) if data is not None else None
-
-
-def existing(name: str | None) -> Spec:
-    """The spec of the testbed of that name; raises UserError with the names there are."""
-    from provision.journal import testbeds
-
-    there = [n for n, _, _ in testbeds(states.default().root)]
-    wanted = name or ("lab" if "lab" in there or len(there) != 1 else there[0])
-    spec = stored_spec(wanted)
-    if spec is None:
-        known = f"there are: {', '.join(there)}" if there else "there is none"
-        raise UserError(f"no testbed {wanted!r}; {known}", hint=f"provision up -n {wanted}")
-    return spec
+def _note(subject: str, words: str) -> None:
+    """One line of progress from the command that runs, by its own --events and --quiet."""
+    asked = ctx.params if (ctx := click.get_current_context(silent=True)) else {}
+    with shown(events=asked.get("events", False), quiet=asked.get("quiet", False)) as progress:
+        progress(subject, "note", words)
 
 
 @contextmanager

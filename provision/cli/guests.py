@@ -5,21 +5,57 @@ from __future__ import annotations
 import os
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import click
 
 from provision import state as states
-from provision.cli.common import existing, json_option, looked_at, name_option, print_json
-from provision.errors import UserError
+from provision.cli.common import (
+    json_option,
+    looked_at,
+    name_option,
+    print_json,
+)
+from provision.cli.which import existing, there_are
+from provision.errors import Mismatch, UserError
+
+if TYPE_CHECKING:
+    from provision.resources import Guest
+    from provision.spec import Spec
 
 
-def guest_named(session_guests: dict[str, object], name: str) -> None:
-    """Raises UserError with the guests there are."""
-    if name not in session_guests:
-        raise UserError(
-            f"no guest {name!r}; there are: {', '.join(session_guests) or 'none'}",
-            hint="provision status",
-        )
+def guest_named(spec: Spec, name: str) -> Guest:
+    """The guest of that name, as the journal has it.
+
+    Raises UserError with those there are, Mismatch where the spec has it and ``up`` never began it.
+    """
+    from provision.session import guests_of
+
+    there = guests_of(states.default(), spec.name)
+    if name in there:
+        return there[name]
+    if name in [f"{spec.guests.name}{n}" for n in range(1, spec.guests.count + 1)]:
+        raise _absent(spec, name)
+    raise UserError(f"no guest {name!r}; {there_are(there)}", hint="provision status")
+
+
+def _absent(spec: Spec, name: str) -> Mismatch:
+    return Mismatch(f"guest {name} was never made, or is gone", hint=f"provision up -n {spec.name}")
+
+
+def made(spec: Spec, guest: Guest) -> None:
+    """Raises Mismatch for a guest whose making was cut short, and that is not there."""
+    from provision.journal import Journal
+    from provision.resources import key
+
+    journal = Journal(states.default().root, spec.name)
+    unfinished = journal.unfinished()
+    journal.close()
+    if key(guest) not in unfinished:
+        return
+    with looked_at(spec) as session:
+        if session.read(key(guest)) is None:
+            raise _absent(spec, guest.name)
 
 
 @click.command()
@@ -42,13 +78,13 @@ def inventory(name: str | None, listing: bool, host: str | None) -> None:
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def ssh(name: str | None, guest: str, command: tuple[str, ...]) -> None:
     """Log in to GUEST, or have its shell run COMMAND as ssh does: ssh vm1 -- uname -r."""
-    from provision.session import access_of, guests_of
+    from provision.session import access_of
 
     spec = existing(name)
-    there = guests_of(states.default(), spec.name)
-    guest_named(dict(there), guest)
+    found = guest_named(spec, guest)
+    made(spec, found)
     access = access_of(states.default(), spec)
-    words = [*access.host(there[guest]).prefix, *command]
+    words = [*access.host(found).prefix, *command]
     sys.stdout.flush()
     os.execvp(words[0], words)
 
@@ -58,13 +94,18 @@ def ssh(name: str | None, guest: str, command: tuple[str, ...]) -> None:
 @click.argument("guest")
 def console(name: str | None, guest: str) -> None:
     """Print the end of a guest's serial console."""
-    from provision.resources import Guest, key
+    from provision.resources import key
 
     spec = existing(name)
+    found = guest_named(spec, guest)
     with looked_at(spec) as session:
-        there = {r.name: r for r in session.journal.wants().values() if isinstance(r, Guest)}
-        guest_named(dict(there), guest)
-        click.echo(session.driver.console(key(there[guest])))
+        said = session.driver.console(key(found))
+        started = session.driver.evidence(key(found)).get("started", "")
+    if said.strip():
+        click.echo(said)
+        return
+    why = ": it was restored, not booted" if started == "restored" else ""
+    click.echo(f"{guest}: nothing was written to its console{why}", err=True)
 
 
 @click.command()

@@ -10,7 +10,6 @@ import click
 
 from provision import state as states
 from provision.cli.common import (
-    existing,
     held,
     json_option,
     name_option,
@@ -20,7 +19,9 @@ from provision.cli.common import (
     shown,
     spec_options,
 )
+from provision.cli.which import existing, there_are
 from provision.errors import UserError
+from provision.units import counted
 
 
 @click.command()
@@ -97,7 +98,8 @@ def image_rm(digest: str) -> None:
     store = states.default().images
     hits = [i for i in images.listing(store) if i.digest.startswith(digest)]
     if len(hits) != 1:
-        raise UserError(f"{len(hits)} images begin with {digest!r}", hint="provision image list")
+        what = f"{len(hits)} images begin" if hits else "no image begins"
+        raise UserError(f"{what} with {digest!r}", hint="provision image list")
     images.remove(store, hits[0].digest)
     click.echo(f"removed {hits[0].digest[:16]}")
 
@@ -144,7 +146,8 @@ def lab_down(ctx: click.Context, name: str | None) -> None:
     spec = existing(name)
     if guests := guests_of(states.default(), spec.name):
         raise UserError(
-            f"{', '.join(guests)} are cabled to this lab", hint=f"provision down -n {spec.name}"
+            f"guests are cabled to this lab; {there_are(guests)}",
+            hint=f"provision down -n {spec.name}",
         )
     ctx.invoke(down, name=spec.name, events=False, quiet=False, as_json=False)
 
@@ -172,4 +175,4 @@ def gc(as_json: bool, yes: bool, **options: Any) -> None:
     if not names:
         click.echo(f"{spec.name}: no strays")
     elif not yes:
-        click.echo(f"{len(names)} strays; --yes removes them", err=True)
+        click.echo(f"{counted(len(names), 'stray')}; --yes removes them", err=True)

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from provision import state as states
 from provision.cli.common import (
-    existing,
     held,
     json_option,
     name_option,
     print_json,
     progress_options,
 )
+from provision.cli.which import existing
 from provision.errors import UserError
+from provision.units import counted
+
+if TYPE_CHECKING:
+    from provision.measuring.results import Run
 
 INVALID = 8
 
@@ -53,42 +58,77 @@ def run(
         terminal([done.folder])
         click.echo(f"run {done.folder.name}: {done.folder}/report.html")
     if done.invalid:
-        click.echo(f"{done.invalid} repetitions have no valid sample", err=True)
+        have = "repetition has" if done.invalid == 1 else "repetitions have"
+        click.echo(f"{done.invalid} {have} no valid sample", err=True)
         sys.exit(INVALID)
 
 
 @click.command()
 @click.argument("runs", nargs=-1, metavar="[RUN]...")
+@click.option("-n", "--name", metavar="NAME", help="Only runs of this testbed.")
 @json_option
 @click.option("--list", "listing", is_flag=True, help="List the runs there are.")
-def report(runs: tuple[str, ...], as_json: bool, listing: bool) -> None:
+def report(runs: tuple[str, ...], name: str | None, as_json: bool, listing: bool) -> None:
     """Show what RUNs gave (by default the last one): names, folders, or the beginning of a name.
 
-    Several are shown side by side. Needs no host, only the folders.
+    Several are shown side by side. Needs no host, only the folders. Exit 8 where nothing was taken.
     """
+    from provision.measuring.results import Run
+    from provision.measuring.results import runs as kept
     from provision.reporting import document, terminal, write
 
-    there = sorted(p for p in states.default().runs.glob("*/") if (p / "results.jsonl").exists())
+    there = kept(states.default().runs)
+    if name is not None:
+        there = [run for run in there if run.testbed == name]
     if listing:
-        for folder in there:
-            click.echo(folder.name)
+        _list(there, as_json)
         return
-    folders = [_folder(word, there) for word in runs] or there[-1:]
-    if not folders:
-        raise UserError("there is no run yet", hint="provision run")
+    found = [_run(word, there) for word in runs] or there[-1:]
+    if not found:
+        which = f" of testbed {name!r}" if name else ""
+        hint = f"provision run -n {name}" if name else "provision run"
+        raise UserError(f"there is no run{which} yet", hint=hint)
+    folders = [one.path for one in found]
     if as_json:
         print_json(document(folders))
+    else:
+        terminal(folders)
+        click.echo(write(folders))
+    if not any(Run(folder).samples() for folder in folders):
+        sys.exit(INVALID)
+
+
+def _list(there: list[Run], as_json: bool) -> None:
+    """Each run with how many samples it has, or why it cannot be read."""
+    rows = [{"run": run.id, "testbed": run.testbed, "samples": _samples(run)} for run in there]
+    if as_json:
+        print_json(rows)
         return
-    terminal(folders)
-    click.echo(write(folders))
+    for row in rows:
+        click.echo(f"{row['run']}  {row['samples']}")
 
 
-def _folder(word: str, there: list[Path]) -> Path:
+def _samples(run: Run) -> str:
+    try:
+        samples = run.samples()
+    except UserError:
+        return "cannot be read"
+    invalid = sum(not s.valid for s in samples)
+    words = counted(len(samples), "sample") if samples else "no sample"
+    return words + (f", {invalid} invalid" if invalid else "")
+
+
+def _run(word: str, there: list[Run]) -> Run:
     """A run by its folder or by the beginning of its name."""
-    if (Path(word) / "results.jsonl").exists():
-        return Path(word)
-    hits = [p for p in there if p.name.startswith(word)]
+    from provision.measuring.results import Run
+
+    folder = Path(word)
+    hits = [run for run in there if run.id.startswith(word)]
+    if folder.is_dir() and not hits:
+        found = Run(folder)
+        found.head()
+        return found
     if len(hits) == 1:
         return hits[0]
-    what = "no run" if not hits else f"{len(hits)} runs"
-    raise UserError(f"{what} begin with {word!r}", hint="provision report --list")
+    what = "no run begins" if not hits else f"{len(hits)} runs begin"
+    raise UserError(f"{what} with {word!r}", hint="provision report --list")

@@ -9,6 +9,7 @@ import click
 
 from provision.cli.common import json_option, print_json, read_spec, spec_options
 from provision.errors import UserError
+from provision.units import counted
 
 
 @click.command()
@@ -38,7 +39,8 @@ def validate(as_json: bool, **options: Any) -> None:
     if as_json:
         print_json(describe(spec))
     else:
-        click.echo(f"{spec.name}: {spec.guests.count} guests on {spec.hypervisor.type}: sound")
+        guests = counted(spec.guests.count, "guest")
+        click.echo(f"{spec.name}: {guests} on {spec.hypervisor.type}: sound")
 
 
 @click.command()

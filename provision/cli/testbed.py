@@ -11,7 +11,6 @@ import click
 
 from provision import state as states
 from provision.cli.common import (
-    existing,
     held,
     json_option,
     looked_at,
@@ -22,6 +21,7 @@ from provision.cli.common import (
     shown,
     spec_options,
 )
+from provision.cli.which import existing, names, there_are
 from provision.errors import Mismatch, PreflightError, UserError
 
 if TYPE_CHECKING:
@@ -87,7 +87,8 @@ def up(events: bool, quiet: bool, as_json: bool, **options: Any) -> None:
     """Make the testbed as the spec says, and prove that it is so.
 
     Without a file and without uplinks an emulated lab is built on this machine. Run again, it
-    changes what differs and nothing else; each guest is reached over its link every time.
+    changes what differs and nothing else; each guest is reached over its link every time. Without
+    a file, the testbed's own spec is taken as it stands; flags go over it, and are kept.
     """
     from provision import resetting, verbs
 
@@ -258,16 +259,19 @@ def reset(name: str | None, events: bool, quiet: bool, as_json: bool, level: str
 @progress_options
 @json_option
 def down(name: str | None, events: bool, quiet: bool, as_json: bool) -> None:
-    """Put the host back exactly as it was: guests, disks, switches, lab and tuning."""
-    from provision import verbs
-    from provision.journal import testbeds
+    """Put the host back exactly as it was: guests, disks, switches, lab and tuning.
 
-    there = [n for n, _, _ in testbeds(states.default().root)]
-    if name is None and not there:
+    Where there is no such testbed, that is so already.
+    """
+    from provision import verbs
+
+    there = names()
+    if not there or (name is not None and name not in there):
         if as_json:
-            print_json({"testbed": None, "undone": []})
+            print_json({"testbed": name, "undone": []})
         else:
-            click.echo("no testbed; nothing to do")
+            which = f"no testbed {name!r}; {there_are(there)}" if name else "no testbed"
+            click.echo(f"{which}; nothing to do")
         return
     spec = existing(name)
     began = time.monotonic()

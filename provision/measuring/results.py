@@ -87,6 +87,14 @@ class Run:
     def id(self) -> str:
         return self.path.name
 
+    @property
+    def testbed(self) -> str:
+        """Whose it is; "" where the folder does not say."""
+        try:
+            return str(self.head().get("testbed", ""))
+        except UserError:
+            return ""
+
     @classmethod
     def create(cls, root: Path, testbed: str, facts: Mapping[str, Mapping[str, Any]]) -> Run:
         """A new folder ``root``/ID; ``facts`` are documents by name, such as spec and facts.
@@ -120,7 +128,11 @@ class Run:
             with (self.path / RESULTS).open() as f:
                 head = json.loads(f.readline())
         except (OSError, ValueError) as e:
-            raise UserError(f"{self.path}: no run is kept here: {e}") from e
+            why = e.strerror if isinstance(e, OSError) else "it is not JSON"
+            raise UserError(
+                f"{self.path}: no run is kept here: {RESULTS}: {why}",
+                hint="provision report --list",
+            ) from e
         found = head.get("format") if isinstance(head, dict) else None
         if not isinstance(found, int):
             raise UserError(

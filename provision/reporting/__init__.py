@@ -28,7 +28,7 @@ def document(folders: Sequence[Path]) -> dict[str, Any]:
 def _run(run: Run, samples: Sequence[Sample]) -> dict[str, Any]:
     return {
         "id": run.id,
-        "testbed": run.head()["testbed"],
+        "testbed": run.testbed,
         "folder": str(run.path),
         "subject": asdict(samples[0].subject) if samples else None,
         "workloads": [asdict(s) | _extremes(s, samples) for s in summarise(samples)],

@@ -77,10 +77,12 @@ def _links(spec: Spec) -> Iterator[Fault]:
     count, net, prefix = spec.guests.count, spec.network.subnet, spec.network.prefix
     have = 2 ** (prefix - net.prefixlen) - 1 if prefix >= net.prefixlen else 0
     if count > have:
-        what = f"{net} has /{prefix} subnets for {have} guests, not {count} (the first is left out)"
+        some = units.counted(have, "guest")
+        what = f"{net} has /{prefix} subnets for {some}, not {count} (the first is left out)"
         yield Fault(what, (NETWORK, PREFIX, COUNT))
     if (last := spec.network.port + 2 * count - 1) > 65535:
-        what = f"{count} pairs from port {spec.network.port} on would end at port {last}"
+        pairs = units.counted(count, "pair")
+        what = f"{pairs} from port {spec.network.port} on would end at port {last}"
         yield Fault(what, (("network", "port"), COUNT))
     if net.overlaps(management := testbed.management_subnet(spec)):
         what = f"{net} of the links and {management} of the management overlap"
@@ -95,14 +97,15 @@ def _management(spec: Spec) -> Iterator[Fault]:
     management = testbed.management_subnet(spec)
     have = max(management.num_addresses - 1 - testbed.FIRST_GUEST, 0)
     if spec.guests.count > have:
-        what = f"{management} has addresses for {have} guests, not {spec.guests.count}"
+        some = units.counted(have, "guest")
+        what = f"{management} has addresses for {some}, not {spec.guests.count}"
         yield Fault(what, (MANAGEMENT, COUNT))
 
 
 def _cpu(spec: Spec) -> Iterator[Fault]:
     guests, cpu, dom0 = spec.guests, spec.guests.cpu, spec.dom0
     if isinstance(cpu.pin, tuple) and len(cpu.pin) != guests.count:
-        what = f"{guests.count} guests need {guests.count} CPU lists, not {len(cpu.pin)}"
+        what = f"one CPU list for each guest: {guests.count}, not {len(cpu.pin)}"
         yield Fault(what, (("guests", "cpu", "pin"), COUNT))
     if cpu.cap_percent is not None and cpu.cap_percent > 100 * guests.vcpus:
         most = f"{guests.vcpus} vCPUs can use" if guests.vcpus > 1 else "1 vCPU can use"

@@ -18,9 +18,9 @@ import pytest
 
 from provision.errors import Interrupted, WorkloadError
 from provision.measuring.capture import load
+from provision.measuring.counters import Asked
 from provision.measuring.results import Run, Subject
 from provision.measuring.take import Bench, measure
-from provision.measuring.counters import Asked
 from provision.measuring.verdict import Finding, judge
 from provision.measuring.workload import WORKLOADS, Options, plan
 from provision.playing import Player, playbooks

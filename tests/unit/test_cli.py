@@ -96,11 +96,13 @@ def test_flags_stay_with_the_testbed(shell: Shell, fake: list[str]) -> None:
         (["up", "-f", "nowhere.yml"], 2, "nowhere.yml"),
         (["up", "--hv", "fake", "--set", "uplinks=[eth1]"], 2, "load_generator"),
         (["up", "--hv", "fake", "--set", "network.subnet=198.19.0.0/16"], 2, "overlap"),
-        (["down", "-n", "nothing"], 2, "no testbed 'nothing'"),
         (["verify"], 2, "provision up"),
         (["statsu"], 2, "status"),
-        (["report", "20"], 2, "no run"),
         (["report"], 2, "provision run"),
+        (["report", "-n", "lab"], 2, "no run of testbed 'lab' yet"),
+        (["report", "20"], 2, "no run begins with '20'"),
+        (["report", "."], 2, "no run is kept here: results.jsonl: No such file"),
+        (["image", "rm", "0f"], 2, "no image begins with '0f'"),
     ],
 )
 def test_mistakes_are_told_in_words(shell: Shell, words: list[str], code: int, said: str) -> None:
