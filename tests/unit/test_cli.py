@@ -52,7 +52,9 @@ def test_up_status_plan_up_down(shell: Shell, fake: list[str], tmp_path: Path) -
     status = shell("status", "--json")
     assert {t["state"] for t in json.loads(status.stdout)["things"]} == {"as asked"}
     assert shell("plan").stdout == "nothing to change\n"
-    assert "nothing to change" in shell("up").stdout
+    again = shell("up").stdout.splitlines()
+    assert again[0].startswith("GUEST ")
+    assert "nothing to change" in again[-1]
     down = shell("down")
     assert down.returncode == 0, down.stderr
     assert json.loads(shell("status", "--json").stdout) == []
