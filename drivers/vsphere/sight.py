@@ -169,7 +169,8 @@ class Sight:
         self, guest: str, all_of_it: bool, beside: Sequence[Part]
     ) -> tuple[Any | None, Raw | None, list[Properties]]:
         """One call for a VM that is known, two for another."""
-        if (ended := self._ended.pop(guest, None)) is not None:
+        ended = self._ended.pop(guest, None)
+        if ended is not None and not all_of_it:
             try:
                 self.together.get(ended, "name")
             except Gone:
