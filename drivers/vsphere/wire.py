@@ -80,6 +80,7 @@ class Connection(HTTPSConnection):
     def __init__(self, to: Endpoint) -> None:
         super().__init__(to.host, to.port, timeout=to.limits.connect_s, context=to.context)
         self._to = to
+        self._held: list[bytes] | None = None
         self.used = False
 
     def connect(self) -> None:
@@ -92,6 +93,21 @@ class Connection(HTTPSConnection):
                 self.close()
                 raise WrongCertificate(seen)
         sock.settimeout(self._to.limits.call_s)
+
+    def request(self, *args: Any, **more: Any) -> None:
+        """As http.client's, but header and body go in one piece: one record of TLS, one packet."""
+        self._held = []
+        try:
+            super().request(*args, **more)
+        finally:
+            held, self._held = self._held, None
+        super().send(b"".join(held))
+
+    def send(self, data: Any) -> None:
+        if self._held is None:
+            super().send(data)
+        else:
+            self._held.append(data)
 
     def stale(self) -> bool:
         """Whether the far side has hung up meanwhile: then there is something to read, its end."""
