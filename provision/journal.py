@@ -27,7 +27,8 @@ from provision.errors import JournalError, JournalFull, Leased, PreflightError
 from provision.resources import Key, Resource, dump, load
 
 FORMAT = 2
-RESERVE_BYTES = 1 << 20  # a down of many guests writes less until the first disk is gone
+RESERVE_BYTES = 1 << 20
+SHORT_PAGES = 16  # of the log, before it is written back and used anew: where room is scarce
 ROOM_BYTES = 16 << 20  # for keys, consoles and plays of a testbed, and the journal's own growth
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS testbeds (name TEXT PRIMARY KEY, hypervisor TEXT NOT NULL,
@@ -134,6 +135,7 @@ class Journal:
                 if e.sqlite_errorname not in _FULL or not self._last_resort:
                     raise
                 self._reserve.unlink(missing_ok=True)
+                self._db.execute(f"PRAGMA wal_autocheckpoint={SHORT_PAGES}")
                 self._transact(rows)
         except (sqlite3.Error, OSError) as e:
             for row in rows:

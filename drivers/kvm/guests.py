@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +14,12 @@ from drivers.kvm.disks import Boot, Disks
 from drivers.kvm.domains import Domains, snapshot, stop, vanish
 from drivers.kvm.facts import LIVE, Machine, refuse
 from drivers.kvm.golden import Golden
-from drivers.kvm.parse import Seen, effective
-from drivers.kvm.wires import rewire, wired
+from drivers.kvm.parse import Seen
+from drivers.kvm.sight import Sight
+from drivers.kvm.wires import rewire
 from drivers.kvm.xml import Body, domain
 from drivers.linux.links import View, view
-from provision.driver import LOOKS_AT_ONCE, Target
+from provision.driver import Target
 from provision.errors import DriverError, HostError, PreflightError
 from provision.host import Host
 from provision.resources import Guest, changed, key
@@ -43,6 +43,10 @@ class Guests:
     target: Target
 
     @property
+    def sight(self) -> Sight:
+        return Sight(self.domains, self.disks, self.host)
+
+    @property
     def machine(self) -> Machine:
         return self.domains.machine
 
@@ -52,29 +56,24 @@ class Guests:
 
     def look(self, names: Iterable[str]) -> dict[str, Guest | None]:
         """Many, of whom the host's network is asked once."""
-        names, net = list(names), self._net()
-        with ThreadPoolExecutor(LOOKS_AT_ONCE, thread_name_prefix="read") as pool:
-            return dict(zip(names, pool.map(lambda n: self._look(n, net), names), strict=True))
-
-    def _look(self, name: str, net: View) -> Guest | None:
-        found, seen = self.domains.find(name)
-        if found is None or seen is None:
-            return None
-        with told(f"read guest {name}"):
-            return self._as_is(found, seen, net)
+        return self.sight.look(names)
 
     def put(self, want: Guest) -> None:
         """As ``Driver.put``; a change is made live, else by a restart, else by a new guest."""
         refuse(want, self.machine)
         found, seen = self.domains.own(want.name)
         with told(f"put guest {want.name}"):
-            net = self._net()
-            have = self._as_is(found, seen, net) if found is not None and seen is not None else None
+            net = self.sight.net()
+            have = (
+                self.sight.as_is(found, seen, net)
+                if found is not None and seen is not None
+                else None
+            )
             if have == want:
                 return
             boot, ovs = self._boot(want), self._switches(want, net)
             if found is not None and seen is not None and self._mended(found, seen, want, net):
-                have = self._as_is(found, seen, self._net())
+                have = self.sight.as_is(found, seen, self.sight.net())
             differ = set() if have is None else set(changed(have, want))
             if found is None or have is None or seen is None or "image" in differ:
                 self._clear(want.name, found)
@@ -156,23 +155,6 @@ class Guests:
     def _ours(self) -> bool:
         """Whether guests boot our own image, which has programs of ours."""
         return self.target.image is not None and self.target.image.kernel is not None
-
-    def _net(self) -> View:
-        """The host's network, where guests are on it."""
-        return View({}, {}) if self.machine.simulated else view(self.host, ovs=True)
-
-    def _as_is(self, found: Any, seen: Seen, net: View) -> Guest:
-        guest = seen.guest
-        if seen.disk is not None and not self.disks.there(seen.disk):
-            guest = replace(guest, image=f"{seen.disk} is gone")
-        if not seen.active:
-            return guest
-        state, _ = found.state()
-        guest = replace(guest, running=state == libvirt.VIR_DOMAIN_RUNNING)
-        if self.machine.simulated:
-            return guest
-        guest = wired(guest, seen.taps, net)
-        return effective(guest, found.schedulerParameters(), found.vcpus()[1], self.machine.cgroup)
 
     def _switches(self, want: Guest, net: View) -> frozenset[str]:
         """Which of the switches are Open vSwitch's; raises DriverError where one is missing."""

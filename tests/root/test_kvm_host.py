@@ -185,7 +185,7 @@ mkdir -p /run/private /var/lib/libvirt/images
 mknod -m 600 /run/private/kvm c 10 232
 [ ! -e /dev/kvm ] || mount --bind /run/private/kvm /dev/kvm
 ''')
-from drivers.kvm.driver import daemon as kvm_daemon
+from drivers.kvm import daemon as kvm_daemon
 from drivers.kvm.connect import connect
 """
 needs_libvirtd = pytest.mark.skipif(
@@ -220,8 +220,8 @@ def test_libvirtd_is_started_where_nobody_minds_it() -> None:
 @needs_libvirtd
 def test_two_at_once_start_one() -> None:
     done = alone(
-        "one = [subprocess.Popen([sys.executable, '-c', 'from drivers import kvm_daemon; "
-        "print(kvm_daemon.ensure())'], stdout=subprocess.PIPE, text=True) for _ in range(4)]\n"
+        "one = [subprocess.Popen([sys.executable, '-c', 'from drivers.kvm import daemon; "
+        "print(daemon.ensure())'], stdout=subprocess.PIPE, text=True) for _ in range(4)]\n"
         "print([p.communicate()[0].count('started') for p in one])"
     )
     assert done.returncode == 0, done.stderr
