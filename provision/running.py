@@ -88,6 +88,9 @@ def _running(session: Session) -> list[Guest]:
     guests = [r for r in session.journal.wants().values() if isinstance(r, Guest)]
     have = session.look(map(key, guests))
     wrong = [g.name for g in guests if have[key(g)] != g]
+    there = {g.name for g in guests}  # fewer than links where a down was cut short
+    links = inventory.links_of(session.journal)
+    wrong += [link.guest for link in links if link.guest not in there]
     if wrong or not guests:
         raise Mismatch(
             f"not as asked: {', '.join(wrong) or 'there are no guests'}", hint="provision up"

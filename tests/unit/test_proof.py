@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from drivers.fake import Fake
-from provision import proving, resetting, verbs
+from provision import proving, resetting, running, verbs
 from provision.access import Access
 from provision.driver import Target
 from provision.errors import Interrupted, JournalFull, Mismatch
@@ -233,6 +233,14 @@ def test_status_is_of_what_should_be_there(bed: Bed, monkeypatch: pytest.MonkeyP
         bed.driver.drop(("guest", name))
         bed.session.journal.undone(("guest", name))  # as a down that was cut short leaves it
     assert bed.states() == {"vm1": "gone", "vm2": "gone"}
+
+
+def test_nothing_is_run_on_what_a_down_cut_short_left(bed: Bed) -> None:
+    bed.up()
+    bed.driver.drop(("guest", "vm2"))
+    bed.session.journal.undone(("guest", "vm2"))
+    with pytest.raises(Mismatch, match="not as asked: vm2"):
+        running.run(bed.session)
 
 
 def test_status_tells_what_is_no_longer_asked_for(bed: Bed) -> None:
