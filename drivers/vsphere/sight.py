@@ -83,6 +83,7 @@ class Sight:
         """Whether it was not there when last looked for; the next look is a real one."""
         there = guest not in self._absent
         self._absent.discard(guest)
+        self._ended.pop(guest, None)
         return not there
 
     def made(self, guest: str, ref: Any, vnics: int, like: str) -> None:
