@@ -85,13 +85,17 @@ class Session(_Base):  # type: ignore[misc]
             self.number += 1
         former.DropConnections()
 
-    def again(self, work: Callable[[], T]) -> T:
-        """What ``work`` returns, done again where a reply was lost: it has to look first."""
+    def again(self, work: Callable[[], T], settle: Callable[[], object] = lambda: None) -> T:
+        """What ``work`` returns, done again where a reply was lost: it has to look first.
+
+        ``settle`` waits before that for what the lost call may have started.
+        """
         for n in range(TRIES - 1):
             try:
                 return work()
             except Lost:
                 self._pause.wait(FIRST_PAUSE_S * 4**n)
+                settle()
         return work()
 
     @property
