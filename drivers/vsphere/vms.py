@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -115,6 +115,22 @@ class Vms:
         manager, path = self.session.content.fileManager, self.folder(guest)
         with suppress(vim.fault.FileNotFound):
             self.tasks.run(lambda: manager.DeleteDatastoreFile_Task(path, self.place.datacenter))
+
+    def again(self, guest: str, work: Callable[[], object], source: Any = None) -> None:
+        """As ``Session.again``, of work on the VM of that name, which is made of ``source``.
+
+        A task that was started, with its reply lost, is the VM's, or the folder's or the source's
+        as long as there is no VM; to look before it ends would be to start it twice.
+        """
+
+        def settle() -> None:
+            index = self.session.content.searchIndex
+            ref = index.FindChild(self.place.vm_folder, self.name(guest))
+            for one in (ref, self.place.vm_folder, source):
+                if one is not None:
+                    self._settle(one)
+
+        self.session.again(work, settle)
 
     def _settle(self, ref: Any) -> None:
         """Wait for what is being done to a VM."""
