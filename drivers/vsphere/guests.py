@@ -70,23 +70,23 @@ class Guests:
         """As ``Driver.put``; a change is made live, else by a restart, else by a new guest."""
         self.fit.refuse(want)
         with told(f"put guest {want.name}"):
-            self.vms.session.again(lambda: self._put(want))
+            self.vms.again(want.name, lambda: self._put(want), self.maker.origin(want))
 
     def drop(self, name: str) -> None:
         """As ``Driver.drop``: the VM, its snapshots, its files."""
         with told(f"drop guest {name}"):
-            self.vms.session.again(lambda: self._drop(name))
+            self.vms.again(name, lambda: self._drop(name))
 
     def checkpoint(self, name: str) -> None:
         """As ``Driver.checkpoint``, without the keys that the guest was handed."""
         token = f"provision {uuid4()}"
         with told(f"checkpoint guest {name}"):
-            self.vms.session.again(lambda: self.snapshots.take(self.vms.there(name), token))
+            self.vms.again(name, lambda: self.snapshots.take(self.vms.there(name), token))
 
     def revert(self, name: str) -> None:
         """As ``Driver.revert``."""
         with told(f"revert guest {name}"):
-            self.vms.session.again(lambda: self._revert(name))
+            self.vms.again(name, lambda: self._revert(name))
 
     def evidence(self, name: str) -> Mapping[str, str]:
         """How the guest came about, and what of it only the host knows."""
