@@ -96,7 +96,7 @@ def find(session: Session, target: Target) -> Place:
         vm_folder=center.has["vmFolder"],
         network_folder=center.has["networkFolder"],
         pool=_pool(session, over["resourcePool"], target.pool),
-        datastore=_datastore(session, name, has.get("datastore", ()), target.storage),
+        datastore=_datastore(session, has.get("datastore", ()), target.storage),
         vcenter=session.content.about.apiType == "VirtualCenter",
         drs=_drs(over.get("configurationEx")),
     )
@@ -182,14 +182,14 @@ def _pool(session: Session, root: Any, asked: str) -> Any:
     )  # fmt: skip
 
 
-def _datastore(session: Session, host: str, refs: Sequence[Any], asked: str) -> Datastore:
+def _datastore(session: Session, refs: Sequence[Any], asked: str) -> Datastore:
     found = []
     for one in each(session, refs, "summary"):
         s = one.has["summary"]
         if s.accessible and (s.maintenanceMode or "normal") == "normal":
             found.append((s.name, Datastore(one.ref, s.name, s.type, s.freeSpace >> 20)))
     chosen: Datastore = _choose(
-        f"datastore of {host}", "hypervisor.storage", found, asked, lambda name: name == asked
+        "datastore", "hypervisor.storage", found, asked, lambda name: name == asked
     )
     return chosen
 

@@ -127,7 +127,7 @@ class Wire(_Base):  # type: ignore[misc]
             connectionPoolTimeout=IDLE_S,
         )  # fmt: skip
         self.to = to
-        self.scheme = lambda **_: to.connection()
+        self.scheme = lambda **_: self.to.connection()
 
     def GetConnection(self) -> Connection:  # noqa: N802 (pyVmomi's name)
         """One that is open. Raises NotSent."""
