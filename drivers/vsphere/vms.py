@@ -116,8 +116,8 @@ class Vms:
         with suppress(vim.fault.FileNotFound):
             self.tasks.run(lambda: manager.DeleteDatastoreFile_Task(path, self.place.datacenter))
 
-    def again(self, guest: str, work: Callable[[], object], source: Any = None) -> None:
-        """As ``Session.again``, of work on the VM of that name, which is made of ``source``.
+    def again(self, guest: str, work: Callable[[], object], source: Callable[[], Any] = lambda: None) -> None:
+        """As ``Session.again``, of work on the VM of that name, which is made of ``source()``.
 
         A task that was started, with its reply lost, is the VM's, or the folder's or the source's
         as long as there is no VM; to look before it ends would be to start it twice.
@@ -126,7 +126,7 @@ class Vms:
         def settle() -> None:
             index = self.session.content.searchIndex
             ref = index.FindChild(self.place.vm_folder, self.name(guest))
-            for one in (ref, self.place.vm_folder, source):
+            for one in (ref, self.place.vm_folder, source()):
                 if one is not None:
                     self._settle(one)
 
