@@ -116,7 +116,9 @@ class Vms:
         with suppress(vim.fault.FileNotFound):
             self.tasks.run(lambda: manager.DeleteDatastoreFile_Task(path, self.place.datacenter))
 
-    def again(self, guest: str, work: Callable[[], object], source: Callable[[], Any] = lambda: None) -> None:
+    def again(
+        self, guest: str, work: Callable[[], object], source: Callable[[], Any] = lambda: None
+    ) -> None:
         """As ``Session.again``, of work on the VM of that name, which is made of ``source()``.
 
         A task that was started, with its reply lost, is the VM's, or the folder's or the source's
