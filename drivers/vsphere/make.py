@@ -49,6 +49,11 @@ class Maker:
             return None
         return self.sources.find(want.image)
 
+    def origin(self, want: Guest) -> Any:
+        """The VM that the guest is made of, None as ``source``."""
+        source = self.source(want)
+        return source.ref if source is not None else None
+
     @property
     def builds(self) -> bool:
         """Whether guests are put together here, in a folder that could be left of one."""
