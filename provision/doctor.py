@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from provision.driver import Check
+from provision.driver import Check, known
 from provision.errors import ProvisionError
 from provision.state import State
 
@@ -35,6 +35,7 @@ def controller(state: State) -> Iterator[Check]:
     for tool, package in TOOLS.items():
         path = shutil.which(tool)
         yield _finding(tool, path is not None, path or "missing", f"apt-get install {package}")
+    yield Check("drivers", ok=True, detail=", ".join(known()))
     folder = next(p for p in (state.root, *state.root.parents) if p.exists())
     free_gib = shutil.disk_usage(folder).free / 2**30
     free = f"{free_gib:.0f} GiB free in {folder}"

@@ -132,7 +132,7 @@ def choose_accel(machine: Machine, asked: str) -> tuple[str, str]:
         return asked, why_not if asked != "kvm" else ""
     reason = machine.accels.get(asked, f"it has {', '.join(works)}")
     raise PreflightError(
-        f"{machine.name} cannot run guests with {asked}: {reason}",
+        f"the host {machine.name} cannot run guests with {asked}: {reason}",
         hint=f"hypervisor.accel: {works[0]}",
     )
 
@@ -199,7 +199,7 @@ def refuse(want: Guest, machine: Machine) -> None:
         raise Unsupported(f"guest {name}: {len(want.pins)} pins for {want.vcpus} vCPUs")
     for text in (*want.pins, want.emulator_pin or "0"):
         if (last := max(cpus(text), default=0)) >= machine.cpus:
-            raise Unsupported(f"guest {name}: {machine.name} has no CPU {last}")
+            raise Unsupported(f"guest {name}: the host {machine.name} has no CPU {last}")
     shares(want, machine.cgroup)
 
 

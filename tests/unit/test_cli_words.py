@@ -118,6 +118,13 @@ def test_a_silent_console_says_why(
     assert CliRunner().invoke(cli, ["console", "vm1"]).stdout == "login:\n"
 
 
+def test_doctor_lists_the_drivers(shell: Shell) -> None:
+    found = {
+        c["what"]: c["detail"] for c in json.loads(shell("doctor", "--hv", "fake", "--json").stdout)
+    }
+    assert {"fake", "kvm", "vsphere"} <= set(found["drivers"].split(", "))
+
+
 def test_one_is_not_many(shell: Shell) -> None:
     done = shell("validate", "-f", "-", stdin="guests: {count: 1}\nhypervisor: fake\n")
     assert done.stdout == "lab: 1 guest on fake: sound\n"
