@@ -154,6 +154,57 @@ def test_killed_then_up_goes_on(shell: Shell, fake: list[str]) -> None:
     assert {t["state"] for t in status["things"]} == {"as asked"}
 
 
+@pytest.mark.parametrize("die", [3, 7])
+def test_a_down_cut_short_is_seen_and_up_goes_on(
+    shell: Shell, fake: list[str], tmp_path: Path, die: int
+) -> None:
+    shell("up", *fake, "-n", "other")
+    before = world(tmp_path)
+    shell("up", *fake, "--vms", "2", "-n", "lab")
+    assert shell("down", "-n", "lab", PROVISION_FAKE=f"die={die}&after=1").returncode < 0
+    status = shell("status", "-n", "lab")
+    assert status.returncode == 7
+    assert "gone" in status.stdout
+    assert "provision up -n lab" in status.stderr
+    assert shell("up", "-n", "lab").returncode == 0
+    assert shell("status", "-n", "lab").returncode == 0
+    assert shell("down", "-n", "lab").returncode == 0
+    assert world(tmp_path) == before
+
+
+def test_status_of_a_lab_alone_asks_for_no_guests(shell: Shell, fake: list[str]) -> None:
+    assert shell("lab", "up", *fake, "--vms", "2").returncode == 0
+    status = shell("status")
+    assert status.returncode == 0, status.stdout
+    assert "guest/" not in status.stdout
+    shell("up", "--vms", "2")
+    assert "guest/vm2" in shell("status").stdout
+
+
+def test_a_ctrl_c_says_what_to_do_about_that_very_verb(
+    fake: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from click.testing import CliRunner
+
+    from provision import proving, running
+    from provision.cli import cli
+    from provision.errors import Interrupted
+
+    def stopped(*_: object) -> None:
+        raise Interrupted("stopped")
+
+    monkeypatch.setenv("PROVISION_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    assert CliRunner().invoke(cli, ["up", *fake, "--vms", "1"]).exit_code == 0
+    monkeypatch.setattr(running, "run", stopped)
+    monkeypatch.setattr(proving, "verify", stopped)
+    for verb, hint in (("run", "provision run -n lab runs it again"), ("verify", "")):
+        error = CliRunner().invoke(cli, [verb]).exception
+        assert isinstance(error, Interrupted)
+        assert error.hint.startswith(hint)
+        assert bool(error.hint) == bool(hint)
+
+
 def test_two_ups_at_once_one_is_told(shell: Shell, fake: list[str], tmp_path: Path) -> None:
     from provision.journal import lease
 
