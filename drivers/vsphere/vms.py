@@ -126,6 +126,7 @@ class Vms:
         """
 
         def settle() -> None:
+            self.sight.never_was(guest)  # what was seen before the call holds no more
             index = self.session.content.searchIndex
             ref = index.FindChild(self.place.vm_folder, self.name(guest))
             for one in (ref, self.place.vm_folder, source()):
