@@ -70,9 +70,7 @@ class Guests:
         """As ``Driver.put``; a change is made live, else by a restart, else by a new guest."""
         self.fit.refuse(want)
         with told(f"put guest {want.name}"):
-            self.vms.again(
-                want.name, lambda: self._put(want), lambda: self.maker.origin(want)
-            )
+            self.vms.again(want.name, lambda: self._put(want), lambda: self.maker.origin(want))
 
     def drop(self, name: str) -> None:
         """As ``Driver.drop``: the VM, its snapshots, its files."""

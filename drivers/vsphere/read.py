@@ -57,12 +57,15 @@ def get(session: Session, ref: Any, *paths: str) -> Properties:
 
 
 def each(session: Session, refs: Iterable[Any], *paths: str) -> list[Found]:
-    """As ``get``, of many objects of one type in one call."""
+    """As ``get``, of many objects of one type in one call; one that is gone is left out."""
     objects = [query.ObjectSpec(obj=ref, skip=False) for ref in refs]
     if not objects:
         return []
     wanted = query.PropertySpec(type=type(objects[0].obj), pathSet=list(paths), all=False)
-    return retrieve(session, [query.FilterSpec(objectSet=objects, propSet=[wanted])])
+    spec_of_all = query.FilterSpec(
+        objectSet=objects, propSet=[wanted], reportMissingObjectsInResults=True
+    )
+    return retrieve(session, [spec_of_all])
 
 
 def everything(session: Session, kind: Any, *paths: str) -> list[Found]:

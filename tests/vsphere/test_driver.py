@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from drivers.vsphere.driver import Vsphere
+from drivers.vsphere.read import each, get
 from drivers.vsphere.spec import MARK, MODELS, SRIOV
 from drivers.vsphere.wire import Limits
 from provision.errors import DriverError, Foreign, Unsupported, UserError
@@ -378,3 +379,18 @@ def test_guests_of_several_threads_are_all_as_asked(driver: Vsphere, bed: Bed) -
     assert [driver.read(key(w)) for w in wants] == wants
     run(lambda w: driver.drop(key(w)))
     assert [driver.read(key(w)) for w in wants] == [None] * 12
+
+
+def test_what_goes_while_it_is_looked_at_is_left_out(driver: Vsphere, bed: Bed) -> None:
+    """Others of the testbed's networks come and go while one is looked up, and dropped."""
+    driver.put(SWITCH)
+    net = world.network(bed.si)
+    net.AddVirtualSwitch("other", oracle.bond())
+    net.AddPortGroup(oracle.group("other", "other"))
+    host = oracle.host(bed.si)
+    seen = get(driver.session, driver.place.host, "network")["network"]
+    net.RemovePortGroup("other")
+    net.RemoveVirtualSwitch("other")
+    assert len([*host.network]) == len(seen) - 1
+    named = {n.has["name"] for n in each(driver.session, seen, "name")}
+    assert SWITCH.name in named and "other" not in named
