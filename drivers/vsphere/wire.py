@@ -204,7 +204,7 @@ def _told(  # noqa: PLR0911 (one for each sort of error)
         return "no such host", f"getent hosts {to.host}; hypervisor.uri"
     if isinstance(e, TimeoutError):
         return f"no answer within {to.limits.connect_s:g} s, or {to.limits.call_s:g} s a call", ask
-    if isinstance(e, (HTTPException, ExpatError)):
+    if isinstance(e, (HTTPException, ExpatError, SyntaxError)):  # ElementTree's is of the last
         return f"it answers, but not as vSphere does: {_line(e)}", ask
     return _line(e), ask
 
