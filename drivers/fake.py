@@ -23,6 +23,7 @@ from provision.errors import DriverError, Foreign, Unsupported
 from provision.resources import (
     KINDS,
     STATES,
+    Among,
     Cable,
     Guest,
     Key,
@@ -174,7 +175,8 @@ class Fake:
             if key in self.world and self.marks.get(key) != self._mark:
                 raise Foreign(f"{label(key)} exists and is not ours")
             self._fault(after=False)
-            if users := [k for k, r in self.world.items() if key in needs(r, self.world)]:
+            among = Among.of(self.world)
+            if users := [k for k, r in self.world.items() if key in needs(r, among)]:
                 holding = [k for k in users if k[0] not in STATES]
                 if holding:
                     raise DriverError(f"{label(key)} is in use by {', '.join(map(label, holding))}")

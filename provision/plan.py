@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
 
 from provision.driver import Change
-from provision.resources import STATES, Key, Resource, Vnic, changed, key, label, needs
+from provision.resources import STATES, Among, Key, Resource, Vnic, changed, key, label, needs
 
 Read = Callable[[Key], Resource | None]
 Classes = Mapping[tuple[str, str], Change]
@@ -111,7 +111,11 @@ def undoing(originals: Mapping[Key, Resource | None], read: Read) -> list[Step]:
 
 def backwards(after: Mapping[Key, frozenset[Key]]) -> dict[Key, frozenset[Key]]:
     """The order of undoing: each waits for those that needed it."""
-    return {k: frozenset(n for n, needed in after.items() if k in needed) for k in after}
+    behind: dict[Key, set[Key]] = {k: set() for k in after}
+    for k, needed in after.items():
+        for n in needed & behind.keys():
+            behind[n].add(k)
+    return {k: frozenset(those) for k, those in behind.items()}
 
 
 def _step(
@@ -138,7 +142,8 @@ def _class(kind: str, field: str, classes: Classes) -> Change:
 def graph(resources: Iterable[Resource]) -> dict[Key, frozenset[Key]]:
     """What each needs of the others."""
     by_key = {key(r): r for r in resources}
-    return {k: needs(r, by_key) for k, r in by_key.items()}
+    among = Among.of(by_key)
+    return {k: needs(r, among) for k, r in by_key.items()}
 
 
 def below(keys: Iterable[Key], after: Mapping[Key, frozenset[Key]]) -> frozenset[Key]:

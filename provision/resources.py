@@ -180,21 +180,39 @@ def load(data: Mapping[str, Any] | None) -> Resource | None:
     return found
 
 
-def needs(resource: Resource, among: Mapping[Key, Resource]) -> frozenset[Key]:
-    """The resources of ``among`` that must be in place before this one."""
+@dataclass(frozen=True, slots=True)
+class Among:
+    """Resources by what others need of them; ``cables`` are by their far ends' names."""
+
+    keys: frozenset[Key]
+    tunings: frozenset[Key]
+    cables: Mapping[str, frozenset[Key]]
+
+    @classmethod
+    def of(cls, things: Mapping[Key, Resource]) -> Among:
+        tunings = frozenset(k for k in things if k[0] == Tuning.kind)
+        cables: dict[str, frozenset[Key]] = {}
+        for k, thing in things.items():
+            if isinstance(thing, Cable):
+                cables[thing.far] = cables.get(thing.far, frozenset()) | {k}
+        return cls(frozenset(things), tunings, cables)
+
+
+def needs(resource: Resource, among: Among) -> frozenset[Key]:
+    """Those that must be in place before this one."""
+    wanted: set[Key] | frozenset[Key]
     match resource:
         case Cable(namespace=namespace):
             wanted = {(Namespace.kind, namespace)}
         case Port(name=name):
-            wanted = {k for k, r in among.items() if isinstance(r, Cable) and r.far == name}
+            wanted = among.cables.get(name, frozenset())
         case Uplink(name=name):
             wanted = {(Cable.kind, name)}
         case Switch(uplink=uplink) if uplink is not None:
             wanted = {(Uplink.kind, uplink)}
         case Guest(management=management, nics=nics):
             # host tuning first: a guest must never run, even for a moment, on CPUs kept from it
-            wanted = {k for k in among if k[0] == Tuning.kind}
-            wanted |= {(Switch.kind, nic.switch) for nic in (management, *nics)}
+            wanted = among.tunings | {(Switch.kind, nic.switch) for nic in (management, *nics)}
         case _:
-            wanted = set()
-    return frozenset(wanted & among.keys())
+            wanted = frozenset()
+    return among.keys & wanted
