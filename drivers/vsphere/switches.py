@@ -27,7 +27,6 @@ PORTS = 128
 SOURCE = "loadbalance_srcid"  # by a VM's port: what a switch does that nobody told otherwise
 RECENT_S = 5
 _HOST = vim.host
-Survey = tuple[dict[str, Standing], dict[str, Any]]
 
 
 @dataclass(slots=True)
@@ -44,7 +43,7 @@ class Switches:
     _absent: set[str] = field(default_factory=set)
     _looking: Lock = field(default_factory=Lock)
     _surveyed_until: float = 0.0
-    _surveyed: Survey = field(default_factory=lambda: ({}, {}))
+    _surveyed: dict[str, Any] = field(default_factory=dict)
 
     def ours(self, name: str) -> bool:
         """Whether a switch of that name could be the testbed's."""
@@ -86,8 +85,8 @@ class Switches:
             self._put_group(want.name, found)
 
     def _drop(self, name: str) -> None:
-        standing, networks = self._survey()
-        found = self._own(standing.get(name) or self.net.standing(name, sure=True))
+        networks = self._survey()
+        found = self._own(self.net.standing(name) or self.net.standing(name, sure=True))
         if found is not None:
             self._refuse_users(name, networks.get(name))
             self._remove(found)
@@ -196,17 +195,17 @@ class Switches:
             if here:
                 raise DriverError(f"switch {name} is in use by VM {', '.join(here)}")
 
-    def _survey(self) -> Survey:
-        """All switches as they were moments ago, and each network's object, by name.
+    def _survey(self) -> dict[str, Any]:
+        """Each network's object, by name, as of moments ago.
 
-        What is to go is looked at in one go: one by one, that would cost more than to remove it.
+        They are found in one go: one by one, that would cost more than to remove what is to go.
         """
         with self._looking:
             if self._surveyed_until < monotonic():
                 refs = get(self.session, self.place.host, "network").get("network", ())
                 plain = [ref for ref in refs if type(ref) is vim.Network]
-                networks = {str(n.has["name"]): n.ref for n in each(self.session, plain, "name")}
-                self._surveyed = {s.name: s for s in self.net.all()[0]}, networks
+                found = each(self.session, plain, "name")
+                self._surveyed = {str(n.has["name"]): n.ref for n in found}
                 self._surveyed_until = monotonic() + RECENT_S
             return self._surveyed
 
