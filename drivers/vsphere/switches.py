@@ -88,7 +88,10 @@ class Switches:
         networks = self._survey()
         found = self._own(self.net.standing(name) or self.net.standing(name, sure=True))
         if found is not None:
-            self._refuse_users(name, networks.get(name))
+            try:
+                self._refuse_users(name, networks.get(name))
+            except Gone:
+                self._refuse_users(name)
             self._remove(found)
 
     def look(self, names: Iterable[str] = ()) -> tuple[dict[str, Switch], dict[str, Group]]:
@@ -186,14 +189,15 @@ class Switches:
             network = index.FindChild(self.place.network_folder, name)
         if network is None:
             return
-        with suppress(Gone):
-            refs = self.net.together.get(network, "vm").get("vm", ())
+        refs = self.net.together.get(network, "vm").get("vm", ())
+        vms: list[Any] = []
+        with suppress(Gone):  # one that goes meanwhile: the server itself knows who is left
             vms = [v.has for v in each(self.session, refs, "name", "runtime.host")]
-            here = sorted(v["name"] for v in vms if v.get("runtime.host") == self.place.host)
-            if strange := [vm for vm in here if not vm.startswith(self.vms)]:
-                raise Foreign(f"switch {name}: on its port group is VM {', '.join(strange)}")
-            if here:
-                raise DriverError(f"switch {name} is in use by VM {', '.join(here)}")
+        here = sorted(v["name"] for v in vms if v.get("runtime.host") == self.place.host)
+        if strange := [vm for vm in here if not vm.startswith(self.vms)]:
+            raise Foreign(f"switch {name}: on its port group is VM {', '.join(strange)}")
+        if here:
+            raise DriverError(f"switch {name} is in use by VM {', '.join(here)}")
 
     def _survey(self) -> dict[str, Any]:
         """Each network's object, by name, as of moments ago.
