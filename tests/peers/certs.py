@@ -24,7 +24,7 @@ class Certs:
     fingerprint: str
 
 
-def make(folder: Path, address: str = "127.0.0.1") -> Certs:
+def make(folder: Path, address: str = "127.0.0.1", *, expired: bool = False) -> Certs:
     """Make both in the folder; the server's is for the address and for ``localhost``."""
     ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     authority = _name("provision's tests")
@@ -37,7 +37,7 @@ def make(folder: Path, address: str = "127.0.0.1") -> Certs:
     names = [x509.DNSName("localhost"), x509.IPAddress(ip_address(address))]
     of_ca = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
     cert = (
-        _builder(_name("vcsim"), authority, key.public_key())
+        _builder(_name("vcsim"), authority, key.public_key(), expired=expired)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -66,7 +66,11 @@ def _name(text: str) -> x509.Name:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    *,
+    expired: bool = False,
 ) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return (
@@ -76,7 +80,7 @@ def _builder(
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=2))
+        .not_valid_after(now + datetime.timedelta(minutes=-1 if expired else 2880))
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
 
