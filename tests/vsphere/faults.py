@@ -139,7 +139,7 @@ class _Faulty(Wire):
         self._pause = Event()
 
     def InvokeMethod(self, mo: Any, info: Any, args: Any, outer: Any = None) -> Any:  # noqa: N802
-        if (made_up := self._of_ours(info.wsdlName, mo, args)) is not None:
+        if (made_up := self._of_ours(info.wsdlName, mo, args, outer)) is not None:
             return made_up
         when, error = self._wires.due(info.wsdlName, mo) or ("", None)
         if when in ("instead", "task"):
@@ -170,7 +170,7 @@ class _Faulty(Wire):
 
         self._wires.late.append(Late(self._wires.task(state="running"), mo, act))
 
-    def _of_ours(self, method: str, mo: Any, args: Any) -> tuple[int, Any] | None:
+    def _of_ours(self, method: str, mo: Any, args: Any, outer: Any) -> tuple[int, Any] | None:
         """The answer to a question after a task that we made up, None for all others."""
         known, late = self._wires.tasks, self._wires.late
         if method == "RetrievePropertiesEx":
@@ -182,7 +182,7 @@ class _Faulty(Wire):
                 self._end(asked)
                 return 200, _answer({ref: known[ref._moId] for ref in asked})
         elif method == "CreateFilter" and args[0].objectSet[0].obj._moId in known:
-            return 200, _QUERY.Filter(f"of-{args[0].objectSet[0].obj._moId}")
+            return 200, _QUERY.Filter(f"of-{args[0].objectSet[0].obj._moId}", outer)
         elif method == "DestroyPropertyFilter" and mo._moId.removeprefix("of-") in known:
             return 200, None
         elif method == "WaitForUpdatesEx" and self._wires.stuck:

@@ -14,7 +14,7 @@ import pytest
 from drivers.vsphere import connect
 from drivers.vsphere.wire import Limits, NotSent
 from provision.errors import DriverError, Unreachable
-from provision.resources import key
+from provision.resources import Resource, key
 from tests.peers.vcsim import vim
 from tests.vsphere import day
 from tests.vsphere.day import GUEST, STEPS, SWITCH, Bed, Step
@@ -129,14 +129,16 @@ def test_a_session_that_ended_by_itself_is_renewed(tmp_path: Path) -> None:
         driver.close()
 
 
-@pytest.mark.parametrize("method", ["RetrievePropertiesEx", "FindChild"])
-def test_a_server_that_is_too_slow_to_look_at(tmp_path: Path, method: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "thing"), [("RetrievePropertiesEx", SWITCH), ("FindChild", GUEST)]
+)
+def test_a_server_that_is_too_slow_to_look_at(tmp_path: Path, method: str, thing: Resource) -> None:
     """Every try has its own deadline, and there are few of them."""
     with day.bed("ESX", tmp_path) as bed:
         driver = bed.driver(Limits(call_s=0.3, tools_s=0))
         bed.wires.arm(method, lambda _on: TimeoutError("timed out"), times=99)
         with pytest.raises(Unreachable, match=r"no answer within .* 0\.3 s a call"):
-            driver.read(key(GUEST))
+            driver.read(key(thing))
         assert sum(c.method == method for c in bed.wires.log) == connect.TRIES
         bed.wires.calm()
         driver.close()
@@ -160,7 +162,7 @@ def test_one_that_never_answers_a_change_ends_in_time(tmp_path: Path) -> None:
         driver = bed.driver()
         bed.wires.arm("AddVirtualSwitch", lambda _on: TimeoutError(), times=99)
         with pytest.raises(
-            DriverError, match="reply to AddVirtualSwitch was lost.*done or not"
+            DriverError, match=r"reply to AddVirtualSwitch was lost.*done or not"
         ) as e:
             driver.put(SWITCH)
         assert STEPS["switch"].doing in str(e.value) and e.value.hint
