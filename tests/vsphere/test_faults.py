@@ -73,18 +73,16 @@ class Case:
 
 
 def cases(calls: Sequence[Call], *, full: bool) -> Iterator[Case]:
-    """What may befall these calls; a task fails at its start as well as later."""
+    """What may befall these calls; what is not of a method alone befalls a task at its start."""
     seen: Counter[str] = Counter()
     for call in calls:
         seen[call.method] += 1
-        kinds = [_support.GetVmodlType(name) for name in call.info.faults]
-        kinds += ANY if full and call.changes else ANY[:1]
-        whens: list[When] = ["task"] if call.method.endswith("_Task") else ["instead"]
-        if full and whens == ["task"]:
-            whens.append("instead")
-        for when in whens:
-            for kind in kinds:
-                yield Case(call.method, seen[call.method], kind, when, not call.changes)
+        nth, looks = seen[call.method], not call.changes
+        own: When = "task" if call.method.endswith("_Task") else "instead"
+        for name in call.info.faults:
+            yield Case(call.method, nth, _support.GetVmodlType(name), own, looks)
+        for kind in ANY if full and call.changes else ANY[:1]:
+            yield Case(call.method, nth, kind, "instead" if full else own, looks)
 
 
 def record(at: Bed, step: Step) -> list[Call]:
