@@ -1,9 +1,9 @@
 """A hypervisor in one file: the reference for the contract, and faults on demand.
 
 It makes nothing. It enforces what a real host would: a guest needs its switches, a switch in use
-cannot go, an uplink serves one switch. ``fake:///path/world.json`` keeps the world between
-processes. PROVISION_FAKE=``fail=N``, ``die=N`` and ``&after=1`` make a process's Nth change fail
-or kill it, before or after its effect.
+cannot go, an uplink serves one switch, and a host that restarts loses what was set live.
+``fake:///path/world.json`` keeps the world between processes. PROVISION_FAKE=``fail=N``, ``die=N``
+and ``&after=1`` make a process's Nth change fail or kill it, before or after its effect.
 """
 
 from __future__ import annotations
@@ -18,9 +18,20 @@ from threading import Lock
 from time import time
 from urllib.parse import parse_qs, urlsplit
 
-from provision.driver import Change, Check, Facts, NicModel, Target, UplinkFacts, Usage
-from provision.errors import DriverError, Foreign, Unsupported
+from provision.driver import (
+    Change,
+    Check,
+    Dom0,
+    Facts,
+    NicModel,
+    Target,
+    UplinkFacts,
+    Usage,
+    host_tunings,
+)
+from provision.errors import DriverError, Foreign, PreflightError, Unsupported
 from provision.resources import (
+    BOOT,
     KINDS,
     STATES,
     Among,
@@ -47,6 +58,19 @@ LIVE = {("guest", f): Change.LIVE for f in ("weight", "cap_percent", "pins", "em
 RESTART = {("guest", f): Change.RESTART for f in ("vcpus", "memory_mib", "nics", "running")}
 
 
+BOOTED: Mapping[Key, Tuning] = {
+    ("tuning", "dom0.cpus"): Tuning("dom0.cpus", "0-7"),
+    ("tuning", "dom0.weight"): Tuning("dom0.weight", "256"),
+}
+
+
+def tunings(dom0: Dom0, uplinks: tuple[UplinkFacts, ...]) -> Iterable[Tuning]:
+    """Those of any host, and dom0's memory, for which it must boot anew."""
+    yield from host_tunings(dom0, uplinks)
+    if dom0.memory_mib is not None:
+        yield Tuning(BOOT[1], f"dom0_mem={dom0.memory_mib}")
+
+
 class Fake:
     """See the module; ``changes`` counts puts, drops, checkpoints and reverts."""
 
@@ -61,8 +85,8 @@ class Fake:
         self._lock = Lock()
         self.changes = 0
         self.world: dict[Key, Resource] = {
-            ("tuning", "dom0.cpus"): Tuning("dom0.cpus", "0-7"),
-            ("tuning", "dom0.weight"): Tuning("dom0.weight", "256"),
+            **BOOTED,
+            BOOT: Tuning(BOOT[1], "dom0_mem=4096"),
             **{("uplink", f"eth{n}"): Uplink(f"eth{n}") for n in range(1, 9)},
             **{("port", f"lg{n}"): Port(f"lg{n}") for n in range(1, 9)},
         }
@@ -77,6 +101,7 @@ class Fake:
                 UplinkFacts(f"eth{n}", f"02:00:00:00:00:{n:02x}", f"0000:00:{n:02x}.0")
                 for n in range(1, 9)
             ),
+            cannot={"dom0.cap_percent": "its scheduler knows no cap"}, tunings=tunings,
             change=LIVE | RESTART, parallel={"guest": 4}, simulated=True,
         )  # fmt: skip
 
@@ -133,6 +158,8 @@ class Fake:
                 raise Foreign(f"{label(k)} exists and is not ours")
             self._fault(after=False)
             self._hold_together(want)
+            if k == BOOT and self.world[k] != want:
+                self._restart()
             self.world[k] = want
             if k[0] not in STATES:
                 self.marks[k] = self._mark
@@ -140,6 +167,13 @@ class Fake:
                 self.world.setdefault(("uplink", want.name), Uplink(want.name))
                 self.world.setdefault(("port", want.far), Port(want.far))
             self._fault(after=True)
+
+    def _restart(self) -> None:
+        """What was set live is as the host boots, and what ran does not."""
+        if holding := [k for k in self.world if k[0] in (Guest.kind, Switch.kind)]:
+            raise PreflightError(f"{', '.join(map(label, holding))} would not outlive a restart")
+        for k in [k for k in self.world if k[0] in (Tuning.kind, Uplink.kind) and k != BOOT]:
+            self.world[k] = BOOTED.get(k) or Uplink(k[1])
 
     def _refuse(self, want: Resource) -> None:
         if isinstance(want, Guest):

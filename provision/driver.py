@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 from provision.errors import PreflightError, UserError
-from provision.resources import Guest, Key, Resource, StartMode
+from provision.resources import Guest, Key, Resource, StartMode, Tuning
 
 if TYPE_CHECKING:
     from provision.image import Image
@@ -34,6 +34,7 @@ class Change(StrEnum):
     LIVE = "live"
     RESTART = "restart"
     RECREATE = "recreate"
+    REBOOT = "restarts the host"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,46 @@ class Check:
     needed: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Dom0:
+    """What a spec wants of dom0, or of the host itself; None = left alone.
+
+    ``pin`` is a CPU list, ``weight`` 256 is normal, ``cap_percent`` is of one CPU;
+    ``irq_affinity`` has one CPU list for each uplink, or nothing; ``network_backend`` is the type
+    of switch that the spec names.
+    """
+
+    vcpus: int | None = None
+    pin: str | None = None
+    weight: int | None = None
+    cap_percent: int | None = None
+    memory_mib: int | None = None
+    irq_affinity: tuple[str, ...] = ()
+    network_backend: str | None = None
+
+    @property
+    def cpus(self) -> str | None:
+        """The CPUs that are kept from guests: those of ``pin``, else the first ``vcpus``."""
+        if self.pin is not None or self.vcpus is None:
+            return self.pin
+        return "0" if self.vcpus == 1 else f"0-{self.vcpus - 1}"
+
+
+def irq_tunings(dom0: Dom0, uplinks: Iterable[UplinkFacts]) -> Iterator[Tuning]:
+    """One knob for each interrupt of the uplinks; nothing where none is to be moved."""
+    for uplink, cpus in zip(uplinks, dom0.irq_affinity, strict=False):
+        yield from (Tuning(f"irq/{irq}", cpus) for irq in uplink.irqs)
+
+
+def host_tunings(dom0: Dom0, uplinks: tuple[UplinkFacts, ...]) -> Iterator[Tuning]:
+    """The knobs of a host that is its own dom0: set while it runs."""
+    if dom0.cpus is not None:
+        yield Tuning("dom0.cpus", dom0.cpus)
+    if dom0.weight is not None:
+        yield Tuning("dom0.weight", str(dom0.weight))
+    yield from irq_tunings(dom0, uplinks)
+
+
 def fits(_guest: Guest) -> Iterable[str]:
     """No objection to any guest."""
     return ()
@@ -96,9 +137,10 @@ class Facts:
     path; ``management`` is why guests need an existing network for it, "" = the driver makes one.
     ``addresses`` are the host's own by link, with their prefixes, but for those of this testbed.
     ``change`` maps (kind, field) to how disturbing a change is, RECREATE where it is silent;
-    ``parallel`` caps concurrent puts of a kind; ``knobs`` are the host's tunings; ``mac_prefix``
-    is three octets, of which guests' MACs use the lower quarter; ``simulated`` guests have no
-    inside that could be checked.
+    ``parallel`` caps concurrent puts of a kind; ``knobs`` are the host's tunings as they are now,
+    ``tunings`` those that a spec's wishes for dom0 and its uplinks become; ``mac_prefix`` is three
+    octets, of which guests' MACs use the lower quarter; ``simulated`` guests have no inside that
+    could be checked.
     """
 
     hypervisor: str
@@ -117,6 +159,7 @@ class Facts:
     change: Mapping[tuple[str, str], Change] = field(default_factory=dict)
     parallel: Mapping[str, int] = field(default_factory=dict)
     knobs: Mapping[str, str] = field(default_factory=dict)
+    tunings: Callable[[Dom0, tuple[UplinkFacts, ...]], Iterable[Tuning]] = host_tunings
     notes: Mapping[str, str] = field(default_factory=dict)
     unfit: Callable[[Guest], Iterable[str]] = fits
     management: str = ""
@@ -203,7 +246,9 @@ class Driver(Protocol):
 
         Raises Unsupported, or Foreign where the name is taken by a thing without our mark, before
         anything changes; DriverError or HostError for all else, and then the thing may be half
-        made: ``put`` and ``drop`` both cope with that.
+        made: ``put`` and ``drop`` both cope with that. The tuning ``BOOT`` restarts the host, but
+        not where it is so already, nor while guests run that are not of this testbed
+        (PreflightError); it returns when the host is back and has been asked what it booted with.
         """
 
     def drop(self, key: Key) -> None:

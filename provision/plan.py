@@ -7,7 +7,18 @@ from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
 
 from provision.driver import Change
-from provision.resources import STATES, Among, Key, Resource, Vnic, changed, key, label, needs
+from provision.resources import (
+    BOOT,
+    STATES,
+    Among,
+    Key,
+    Resource,
+    Vnic,
+    changed,
+    key,
+    label,
+    needs,
+)
 
 Read = Callable[[Key], Resource | None]
 Classes = Mapping[tuple[str, str], Change]
@@ -29,6 +40,11 @@ class Step:
     change: Change | None = None
     reason: str = ""
     undo: bool = False
+
+    @property
+    def restarts_host(self) -> bool:
+        """Whether the hypervisor's host goes down and comes back."""
+        return self.key == BOOT and bool(self.fields)
 
     @property
     def sign(self) -> str:
@@ -57,17 +73,20 @@ def steps(
     by_key = {key(w): w for w in wants}
     found: list[Step] = []
     found += undoing({k: o for k, o in originals.items() if k not in by_key}, read)
-    after = graph(wants)
-    anew: set[Key] = set()
+    restarts = [step for step in found if step.restarts_host]
+    anew: set[Key] = {step.key for step in restarts}
+    after = graph([*wants, *(step.want for step in restarts if step.want is not None)])
     for k in TopologicalSorter(after).static_order():
+        if k not in by_key:
+            continue
         have, want = read(k), by_key[k]
         reason = "" if k[0] in STATES else _doubt(k, originals, unfinished)
         if bad := next((n for n in sorted(after[k]) if n in anew), None):
-            reason = f"{label(bad)} is made anew"
-        step = _step(k, have, want, classes, reason)
+            reason = f"{label(bad)} {'restarts the host' if bad == BOOT else 'is made anew'}"
+        step = _step(k, have, want, classes, reason, bears=bad != BOOT)
         if step is not None:
             found.append(step)
-            if step.change is Change.RECREATE or step.reason:
+            if step.change is Change.RECREATE or step.reason or step.restarts_host:
                 anew.add(k)
     return found
 
@@ -105,31 +124,44 @@ def undoing(originals: Mapping[Key, Resource | None], read: Read) -> list[Step]:
         have = read(k) if original is not None else None
         want = None if have is None else original
         fields = changed(have, want) if want is not None else ()
-        found.append(Step(k, have, want, fields, undo=True))
+        change = Change.REBOOT if k == BOOT and fields else None
+        found.append(Step(k, have, want, fields, change, undo=True))
     return found
 
 
 def backwards(after: Mapping[Key, frozenset[Key]]) -> dict[Key, frozenset[Key]]:
-    """The order of undoing: each waits for those that needed it."""
+    """The order of undoing: each waits for those that needed it.
+
+    Only what a restart of the host would lose again is put back after it.
+    """
     behind: dict[Key, set[Key]] = {k: set() for k in after}
     for k, needed in after.items():
         for n in needed & behind.keys():
-            behind[n].add(k)
+            first, then = (n, k) if n == BOOT and k[0] in STATES else (k, n)
+            behind[then].add(first)
     return {k: frozenset(those) for k, those in behind.items()}
 
 
 def _step(
-    k: Key, have: Resource | None, want: Resource, classes: Classes, reason: str
+    k: Key,
+    have: Resource | None,
+    want: Resource,
+    classes: Classes,
+    reason: str,
+    *,
+    bears: bool = True,
 ) -> Step | None:
     fields = changed(have, want)
     if have is None:
         return Step(k, None, want, fields)
-    if reason and k[0] in STATES:  # its bearer is made anew, so it starts from nothing again
-        return Step(k, None, want, fields, None, reason)
+    if reason and k[0] in STATES:  # where its bearer is made anew it starts from nothing again
+        return Step(k, None if bears else have, want, fields, None, reason)
     if reason:
         return Step(k, have, want, fields, Change.RECREATE, reason)
     if not fields:
         return None
+    if k == BOOT:
+        return Step(k, have, want, fields, Change.REBOOT)
     order = list(Change)
     worst = max((_class(k[0], f, classes) for f in fields), key=order.index)
     return Step(k, have, want, fields, worst)

@@ -18,7 +18,9 @@ Latency = Literal["normal", "high"]
 class Tuning:
     """One host knob, such as the CPUs left to dom0 or the CPUs an IRQ may use.
 
-    A knob is never absent, only different; ``value`` is in the knob's own canonical form.
+    A knob is never absent, only different; ``value`` is in the knob's own canonical form. The one
+    called ``BOOT`` restarts the host: its value is all boot options that are ours to set, as
+    ``key=value`` in alphabetical order.
     """
 
     kind: ClassVar[str] = "tuning"
@@ -136,6 +138,7 @@ Key = tuple[str, str]
 KINDS: Mapping[str, type[Resource]] = {
     c.kind: c for c in (Tuning, Namespace, Cable, Port, Uplink, Switch, Guest)
 }
+BOOT: Key = (Tuning.kind, "host.boot")
 #: kinds that cannot be absent: to undo is to put back what was there
 STATES = frozenset({Tuning.kind, Port.kind, Uplink.kind})
 
@@ -207,9 +210,11 @@ def needs(resource: Resource, among: Among) -> frozenset[Key]:
         case Port(name=name):
             wanted = among.cables.get(name, frozenset())
         case Uplink(name=name):
-            wanted = {(Cable.kind, name)}
-        case Switch(uplink=uplink) if uplink is not None:
-            wanted = {(Uplink.kind, uplink)}
+            wanted = {(Cable.kind, name), BOOT}  # what is set live does not outlive a restart
+        case Switch(uplink=uplink):
+            wanted = {(Uplink.kind, uplink), BOOT} if uplink is not None else {BOOT}
+        case Tuning() if key(resource) != BOOT:
+            wanted = {BOOT}
         case Guest(management=management, nics=nics):
             # host tuning first: a guest must never run, even for a moment, on CPUs kept from it
             wanted = among.tunings | {(Switch.kind, nic.switch) for nic in (management, *nics)}

@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Session:
-    """Open with ``opened``; everything in it is closed when that ends."""
+    """Open with ``opened``; everything in it is closed when that ends.
+
+    ``reboot`` says that the hypervisor's host may be restarted.
+    """
 
     state: State
     spec: Spec
@@ -44,6 +47,7 @@ class Session:
     load_generator: Host
     progress: Progress
     stop: Flag = field(default_factory=Flag)
+    reboot: bool = False
 
     def route(self, kind: str) -> Driver:
         """The driver that keeps resources of this kind: the hypervisor's, else the lab's."""

@@ -9,7 +9,7 @@ from hashlib import sha256
 from ipaddress import IPv4Interface, IPv4Network
 from typing import TYPE_CHECKING
 
-from provision.driver import Facts, UplinkFacts
+from provision.driver import Dom0, Facts, UplinkFacts
 from provision.errors import PreflightError, SpecError
 from provision.resources import (
     Cable,
@@ -140,7 +140,8 @@ def _unfit(spec: Spec, facts: Facts) -> Iterator[str]:
     for path, reason in facts.cannot.items():
         if _asked(spec, path):
             yield f"{_as_written(path)}: not on {hv}: {reason}"
-    lists = {"dom0.pin": spec.dom0.pin, "dom0.irq_affinity": spec.dom0.irq_affinity}
+    irqs = {cpu for one in _irq_affinity(spec, 1) for cpu in cpus(one)}
+    lists = {"dom0.pin": spec.dom0.pin, "dom0.irq_affinity": cpu_list(irqs) or None}
     lists["guests.cpu.emulator_pin"] = guests.cpu.emulator_pin
     pins = {cpu for n in range(guests.count) for one in _pins(spec, facts, n) for cpu in cpus(one)}
     lists["guests.cpu.pin"] = cpu_list(pins) or None
@@ -156,7 +157,7 @@ def _unfit(spec: Spec, facts: Facts) -> Iterator[str]:
 
 def commitment(spec: Spec, facts: Facts) -> tuple[float, float]:
     """All vCPUs per CPU that dom0 leaves them, and all guests' memory per memory of the host."""
-    guests, kept = spec.guests, len(cpus(_dom0_cpus(spec) or ""))
+    guests, kept = spec.guests, len(cpus(_dom0(spec).cpus or ""))
     free = max(facts.cpus - kept, 0) or facts.cpus
     return guests.count * guests.vcpus / free, guests.count * guests.memory_mib / facts.memory_mib
 
@@ -262,26 +263,27 @@ def _links(spec: Spec, uplinks: list[str]) -> Iterator[Link]:
 
 
 def _tunings(spec: Spec, facts: Facts, links: tuple[Link, ...]) -> Iterator[Tuning]:
-    dom0 = spec.dom0
-    if (housekeeping := _dom0_cpus(spec)) is not None:
-        yield Tuning("dom0.cpus", housekeeping)
-    if dom0.weight is not None:
-        yield Tuning("dom0.weight", str(dom0.weight))
-    if dom0.irq_affinity is None:
-        return
-    names = {link.uplink for link in links}
-    irqs = [irq for u in facts.uplinks if u.name in names for irq in u.irqs]
-    if not irqs:
+    by_name = {u.name: u for u in facts.uplinks}
+    used = tuple(by_name.get(link.uplink, UplinkFacts(link.uplink, "")) for link in links)
+    if spec.dom0.irq_affinity is not None and not any(u.irqs for u in used):
         raise SpecError(["dom0.irq_affinity: the uplinks have no interrupts of their own to move"])
-    yield from (Tuning(f"irq/{irq}", dom0.irq_affinity) for irq in irqs)
+    yield from facts.tunings(_dom0(spec, len(links)), used)
 
 
-def _dom0_cpus(spec: Spec) -> str | None:
-    if spec.dom0.pin is not None:
-        return spec.dom0.pin
-    if spec.dom0.vcpus is None:
-        return None
-    return "0" if spec.dom0.vcpus == 1 else f"0-{spec.dom0.vcpus - 1}"
+def _dom0(spec: Spec, uplinks: int = 0) -> Dom0:
+    asked = spec.dom0
+    return Dom0(
+        asked.vcpus, asked.pin, asked.weight, asked.cap_percent, asked.memory_mib,
+        _irq_affinity(spec, uplinks), spec.switch.type,
+    )  # fmt: skip
+
+
+def _irq_affinity(spec: Spec, uplinks: int) -> tuple[str, ...]:
+    """The CPUs for each uplink's interrupts; () where they are left alone."""
+    asked = spec.dom0.irq_affinity
+    if isinstance(asked, str):
+        return (asked,) * uplinks
+    return asked or ()
 
 
 def _lab(spec: Spec, namespace: str | None, links: tuple[Link, ...]) -> Iterator[Resource]:
@@ -312,7 +314,7 @@ def _pins(spec: Spec, facts: Facts, number: int) -> tuple[str, ...]:
     if pin is None:
         return ()
     if pin == "spread":
-        kept = set(cpus(_dom0_cpus(spec) or ""))
+        kept = set(cpus(_dom0(spec).cpus or ""))
         free = [c for c in range(facts.cpus) if c not in kept] or list(range(facts.cpus))
         first = number * spec.guests.vcpus
         return tuple(str(free[(first + v) % len(free)]) for v in range(spec.guests.vcpus))
@@ -323,6 +325,7 @@ def _pins(spec: Spec, facts: Facts, number: int) -> tuple[str, ...]:
 def _guest(spec: Spec, facts: Facts, image: str, link: Link) -> Guest:
     guests, cpu = spec.guests, spec.guests.cpu
     management = management_subnet(spec)
+    has_emulator = "guests.cpu.emulator_pin" not in facts.cannot
     at = IPv4Interface((management[FIRST_GUEST + link.number - 1], management.prefixlen))
     return Guest(
         name=link.guest,
@@ -347,7 +350,7 @@ def _guest(spec: Spec, facts: Facts, image: str, link: Link) -> Guest:
         ),
         accel=facts.accel,
         pins=_pins(spec, facts, link.number - 1),
-        emulator_pin=cpu.emulator_pin or _dom0_cpus(spec),
+        emulator_pin=cpu.emulator_pin or (_dom0(spec).cpus if has_emulator else None),
         weight=cpu.weight,
         cap_percent=cpu.cap_percent,
         reserve_percent=cpu.reserve_percent,

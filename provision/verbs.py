@@ -9,10 +9,11 @@ from typing import Any
 
 from provision.driver import Keeper, Roomy
 from provision.engine import Outcome
+from provision.errors import PreflightError
 from provision.inventory import LINKS, write_python
-from provision.plan import Step, backwards, below, graph, phases, steps, undoing
+from provision.plan import Step, backwards, below, graph, phases, render, steps, undoing
 from provision.proving import doubtful, verify
-from provision.resources import STATES, Cable, Guest, Namespace, Port, key
+from provision.resources import BOOT, STATES, Cable, Guest, Namespace, Port, key
 from provision.session import Session, forget
 from provision.spec import describe
 from provision.testbed import Testbed
@@ -54,6 +55,7 @@ def up(session: Session) -> Built:
     """
     began = time.monotonic()
     testbed, found = plan(session)
+    _consented(session, found)
     goes, comes = phases(found)
     journal, spec = session.journal, session.spec
     journal.make_room()
@@ -73,6 +75,15 @@ def up(session: Session) -> Built:
     return Built(testbed, tuple(found), facts, time.monotonic() - began)
 
 
+def _consented(session: Session, found: Sequence[Step]) -> None:
+    """Raises PreflightError where the host would restart and nobody said that it may."""
+    if not session.reboot and (step := next((s for s in found if s.restarts_host), None)):
+        raise PreflightError(
+            f"this restarts the host {session.driver.facts.host}: {render([step])[-1].strip()}",
+            hint="the same command with --yes, where nobody else needs the host now",
+        )
+
+
 def _room(session: Session, found: Sequence[Step]) -> None:
     """Raises PreflightError where the driver knows that new guests have no room."""
     new = [s.want for s in found if s.have is None and isinstance(s.want, Guest)]
@@ -88,7 +99,7 @@ def _note(session: Session, testbed: Testbed, found: Sequence[Step]) -> None:
     known, wanted, after = journal.originals(), journal.wants(), graph(testbed.resources)
     for state in testbed.resources:
         k = key(state)
-        if k[0] in STATES and k not in known.keys() | steps_of and after[k]:
+        if k[0] in STATES and k not in known.keys() | steps_of and after[k] - {BOOT}:
             journal.begin(k, None, state)  # a down was cut short: it goes with what bears it
             journal.done(k)
     for guest in testbed.guests:
@@ -106,12 +117,13 @@ def down(session: Session) -> Outcome:
     Raises Partial where something could not be put back: it stays in the journal.
     """
     journal = session.journal
-    journal.last_resort()
     guests = [r for r in journal.wants().values() if isinstance(r, Guest)]
-    session.access.hang_up(guests)
     originals = journal.originals()
     have = session.look(k for k, had in originals.items() if had is not None)
     found = undoing(originals, have.__getitem__)
+    _consented(session, found)
+    journal.last_resort()
+    session.access.hang_up(guests)
     outcome = session.carry_out(found, backwards(graph(journal.wants().values())))
     forget(session)
     return outcome

@@ -152,6 +152,8 @@ def cannot(machine: Machine) -> dict[str, str]:
         "guests.memory_reserve_mib": "nothing here keeps memory for one guest; leave the host "
         "enough: without overcommit, all guests' memory fits",
         "guests.latency": "KVM has no such word; give the guest CPUs of its own: guests.cpu.pin",
+        "dom0.cap_percent": "the host's own processes have a weight and no cap: dom0.weight",
+        "dom0.memory_mib": "the host keeps the memory that guests leave it: guests.memory",
         **{
             f"hypervisor.{word}": "libvirt's URI says all of it: hypervisor.uri"
             for word in ("user", "password", "tls", "host", "pool")

@@ -44,7 +44,8 @@ def changes() -> Mapping[tuple[str, str], Change]:
 def cannot(place: Place) -> dict[str, str]:
     """The spec's words that are refused here, with the reason and what would work."""
     found = {
-        f"dom0.{word}": f"{_DOM0}{_KEEP}" for word in ("vcpus", "pin", "weight", "irq_affinity")
+        f"dom0.{word}": f"{_DOM0}{_KEEP}"
+        for word in ("vcpus", "pin", "weight", "cap_percent", "memory_mib", "irq_affinity")
     }
     found["guests.cpu.emulator_pin"] = f"a VM's own threads share its CPUs; {_KEEP}"
     found["hypervisor.accel"] = "ESXi has one way to run guests"

@@ -81,6 +81,11 @@ def spec_options(command: F) -> F:
     return command
 
 
+yes_option = click.option(
+    "-y", "--yes", "reboot", is_flag=True, help="The host may be restarted, where the plan says so."
+)
+
+
 def progress_options(command: F) -> F:
     """The options that say how progress is shown."""
     command = click.option("--events", is_flag=True, help="Progress as JSON lines on stdout.")(

@@ -20,6 +20,7 @@ from provision.cli.common import (
     read_spec,
     shown,
     spec_options,
+    yes_option,
 )
 from provision.cli.which import existing, names, there_are
 from provision.errors import Mismatch, PreflightError, UserError
@@ -81,9 +82,10 @@ AS_ASKED = "as asked"
 
 @click.command()
 @spec_options
+@yes_option
 @progress_options
 @json_option
-def up(events: bool, quiet: bool, as_json: bool, **options: Any) -> None:
+def up(events: bool, quiet: bool, as_json: bool, reboot: bool, **options: Any) -> None:
     """Make the testbed as the spec says, and prove that it is so.
 
     Without a file and without uplinks an emulated lab is built on this machine. Run again, it
@@ -95,6 +97,7 @@ def up(events: bool, quiet: bool, as_json: bool, **options: Any) -> None:
     spec = read_spec(options)
     image = image_for(spec, build=True, events=events, quiet=quiet)
     with held(spec, image=image, events=events, quiet=quiet) as session:
+        session.reboot = reboot
         built = verbs.up(session)
         resetting.keep_clean(session, built.testbed)
     if as_json:
@@ -256,9 +259,10 @@ def reset(name: str | None, events: bool, quiet: bool, as_json: bool, level: str
 
 @click.command()
 @name_option
+@yes_option
 @progress_options
 @json_option
-def down(name: str | None, events: bool, quiet: bool, as_json: bool) -> None:
+def down(name: str | None, events: bool, quiet: bool, as_json: bool, reboot: bool) -> None:
     """Put the host back exactly as it was: guests, disks, switches, lab and tuning.
 
     Where there is no such testbed, that is so already.
@@ -277,6 +281,7 @@ def down(name: str | None, events: bool, quiet: bool, as_json: bool) -> None:
     began = time.monotonic()
     again = f"provision down -n {spec.name} goes on"
     with held(spec, events=events, quiet=quiet, again=again) as session:
+        session.reboot = reboot
         outcome = verbs.down(session)
     took_s = round(time.monotonic() - began, 2)
     if as_json:

@@ -111,6 +111,9 @@ def _cpu(spec: Spec) -> Iterator[Fault]:
         most = f"{guests.vcpus} vCPUs can use" if guests.vcpus > 1 else "1 vCPU can use"
         what = f"should be at most {100 * guests.vcpus}: all that {most}"
         yield Fault(what, (("guests", "cpu", "cap_percent"), ("guests", "vcpus")))
+    if isinstance(dom0.irq_affinity, tuple) and len(dom0.irq_affinity) != guests.count:
+        what = f"one CPU list for each uplink: {guests.count}, not {len(dom0.irq_affinity)}"
+        yield Fault(what, (("dom0", "irq_affinity"), COUNT))
     if dom0.vcpus is not None and dom0.pin and len(units.cpus(dom0.pin)) != dom0.vcpus:
         have = len(units.cpus(dom0.pin))
         what = f"counts {have} CPUs, and dom0.vcpus is {dom0.vcpus}; give one of the two"

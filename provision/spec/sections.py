@@ -17,6 +17,7 @@ from provision.spec.types import (
     Bytes,
     Count,
     CpuList,
+    CpuLists,
     Image,
     Login,
     MemoryMib,
@@ -170,8 +171,16 @@ class Dom0(Section):
     vcpus: Count | None = Field(default=None, description="How many CPUs dom0 (or the host) keeps.")
     pin: CpuList | None = Field(default=None, description="Which CPUs dom0 (or the host) keeps.")
     weight: Weight | None = Field(default=None, description="Its share of the CPU; 256 is normal.")
-    irq_affinity: CpuList | None = Field(
-        default=None, description="The CPUs that may serve the uplinks' interrupts."
+    cap_percent: Count | None = Field(
+        default=None, description="The most CPU that dom0 may use; 100 is one whole CPU (Xen)."
+    )
+    memory_mib: MemoryMib | None = Field(
+        default=None, validation_alias="memory", description="Memory of dom0 (Xen)."
+    )
+    irq_affinity: CpuLists | None = Field(
+        default=None,
+        description="The CPUs that may serve the uplinks' interrupts: one list for all (`0-1`), or "
+        "one for each uplink (`[0, 1]`).",
     )
 
 

@@ -119,6 +119,10 @@ def _pin(value: object) -> str | tuple[str, ...] | None:
     return tuple(found)
 
 
+def _cpu_lists(value: object) -> str | tuple[str, ...] | None:
+    return _pin(value) if isinstance(value, list | tuple) else _cpus(value)
+
+
 def _nic_address(value: object) -> str:
     """Canonical, so that two spellings of one NIC are equal."""
     if isinstance(value, str):
@@ -225,6 +229,11 @@ Pin = Annotated[
                    {"type": "null"}]}
     ),
 ]  # fmt: skip
+CpuLists = Annotated[
+    str | tuple[str, ...],
+    BeforeValidator(_cpu_lists),
+    WithJsonSchema({"anyOf": [_CPU_LIST, {"type": "array", "items": _CPU_LIST}]}),
+]
 Image = Annotated[str, AfterValidator(_image)]
 NicAddress = Annotated[str, BeforeValidator(_nic_address)]
 Subnet = Annotated[

@@ -72,7 +72,14 @@ def test_defaults() -> None:
         "load_generator": None,
         "network": {"subnet": "198.18.0.0/16", "prefix": 24, "port": 12865},
         "management": {"bridge": None, "subnet": None},
-        "dom0": {"vcpus": None, "pin": None, "weight": None, "irq_affinity": None},
+        "dom0": {
+            "vcpus": None,
+            "pin": None,
+            "weight": None,
+            "cap_percent": None,
+            "memory_mib": None,
+            "irq_affinity": None,
+        },
         "run": {
             "workloads": ["netperf-send", "netperf-receive"],
             "duration_s": 10,
