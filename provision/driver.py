@@ -41,8 +41,9 @@ class Change(StrEnum):
 class NicModel:
     """A vNIC model and what proves it inside a Linux guest.
 
-    ``pci_ids`` are ``vendor:device`` in hex, ``drivers`` as ``ethtool -i`` names them; () where
-    the guest sees a piece of whatever hardware the host has. ``mtu`` is the most it carries.
+    ``pci_ids`` are ``vendor:device`` in hex, () where the NIC is no PCI function or a piece of
+    whatever hardware the host has; ``drivers`` as ``ethtool -i`` names them, () where that
+    depends on the hardware too. ``mtu`` is the most it carries.
     """
 
     name: str

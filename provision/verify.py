@@ -61,9 +61,9 @@ def inside(guest: Guest, seen: Mapping[str, Any], facts: Facts) -> list[str]:
 
 def _nic(vnic: Vnic, nic: Mapping[str, Any], facts: Facts) -> Iterable[str]:
     model = facts.nic_models[vnic.model]
-    if nic.get("pci_id") not in model.pci_ids:
+    if model.pci_ids and nic.get("pci_id") not in model.pci_ids:
         yield f"asked for {vnic.model} ({'|'.join(model.pci_ids)}), PCI id is {nic.get('pci_id')}"
-    if nic["driver"] not in model.drivers:
+    if model.drivers and nic["driver"] not in model.drivers:
         yield f"asked for {vnic.model}, its driver is {nic['driver']!r}"
     if vnic.address not in nic["addresses"]:
         yield f"asked for address {vnic.address}, has {', '.join(nic['addresses']) or 'none'}"

@@ -159,15 +159,15 @@ def wires(pnics: int, management: IPv4Network, between: IPv4Network) -> Iterator
     tag = f"pvx{secrets.token_hex(3)}"
     with machine("esx") as esx, machine("generator") as generator:
         try:
-            _cable((HERE, f"{tag}c"), (esx, "vmnic0"))
+            cable((HERE, f"{tag}c"), (esx, "vmnic0"))
             controller = IPv4Interface((next(management.hosts()), management.prefixlen))
             _address(HERE, f"{tag}c", controller)
-            _cable((HERE, f"{tag}g"), (generator, "mgmt"))
+            cable((HERE, f"{tag}g"), (generator, "mgmt"))
             near, far = (IPv4Interface((a, between.prefixlen)) for a in [*between.hosts()][:2])
             _address(HERE, f"{tag}g", near)
             _address(generator, "mgmt", far)
             for number in range(1, pnics):
-                _cable((generator, f"lg{number}"), (esx, f"vmnic{number}"))
+                cable((generator, f"lg{number}"), (esx, f"vmnic{number}"))
             yield Wires(esx, generator, controller, str(far.ip))
         finally:
             # its other end would go too, but only some time after the namespace
@@ -175,7 +175,7 @@ def wires(pnics: int, management: IPv4Network, between: IPv4Network) -> Iterator
                 HERE.run("ip", "link", "del", f"{tag}{end}", check=False)
 
 
-def _cable(here: tuple[Host, str], there: tuple[Host, str]) -> None:
+def cable(here: tuple[Host, str], there: tuple[Host, str]) -> None:
     pid = there[0].prefix[2]
     words = ["ip", "link", "add", here[1], "type", "veth", "peer", "name", there[1], "netns", pid]
     here[0].run(*words)
