@@ -64,7 +64,7 @@ def wanted(net: IPv4Network) -> Guest:
 
 def hardware(guest: Guest) -> Hardware:
     cards = tuple(
-        Card(v.mac, v.switch, MODELS[v.model].drivers[0], *MODELS[v.model].pci_ids)
+        Card(v.mac, v.switch, MODELS[v.model].drivers[0], "".join(MODELS[v.model].pci_ids))
         for v in (guest.management, *guest.nics)
     )
     return Hardware(guest.vcpus, guest.memory_mib, cards)
