@@ -139,6 +139,8 @@ KINDS: Mapping[str, type[Resource]] = {
     c.kind: c for c in (Tuning, Namespace, Cable, Port, Uplink, Switch, Guest)
 }
 BOOT: Key = (Tuning.kind, "host.boot")
+#: a host's own balancer of interrupts, which would move them again; ``irq/…`` tunings come after it
+IRQBALANCE: Key = (Tuning.kind, "irqbalance")
 #: kinds that cannot be absent: to undo is to put back what was there
 STATES = frozenset({Tuning.kind, Port.kind, Uplink.kind})
 
@@ -213,8 +215,8 @@ def needs(resource: Resource, among: Among) -> frozenset[Key]:
             wanted = {(Cable.kind, name), BOOT}  # what is set live does not outlive a restart
         case Switch(uplink=uplink):
             wanted = {(Uplink.kind, uplink), BOOT} if uplink is not None else {BOOT}
-        case Tuning() if key(resource) != BOOT:
-            wanted = {BOOT}
+        case Tuning(name=name) if key(resource) != BOOT:
+            wanted = {BOOT, IRQBALANCE} if name.startswith("irq/") else {BOOT}
         case Guest(management=management, nics=nics):
             # host tuning first: a guest must never run, even for a moment, on CPUs kept from it
             wanted = among.tunings | {(Switch.kind, nic.switch) for nic in (management, *nics)}
