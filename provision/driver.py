@@ -15,6 +15,7 @@ from provision.errors import PreflightError, UserError
 from provision.resources import Guest, Key, Resource, StartMode, Tuning
 
 if TYPE_CHECKING:
+    from provision.host import Host
     from provision.image import Image
     from provision.seed import Identity
 
@@ -305,6 +306,15 @@ class Roomy(Protocol):
 
     def check_room(self, guests: Iterable[Guest]) -> None:
         """Raises PreflightError where the disks of these, not yet made, have none."""
+
+
+@runtime_checkable
+class Seated(Protocol):
+    """A driver whose hypervisor's host, or dom0, takes commands of ours."""
+
+    @property
+    def host(self) -> Host:
+        """Where they go."""
 
 
 def look(driver: Driver, keys: Iterable[Key]) -> Mapping[Key, Resource | None]:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from provision import inventory
+from provision.driver import Seated
 from provision.errors import Mismatch
-from provision.measuring import workload
+from provision.measuring import influences, workload
 from provision.measuring.results import Run, Sample, Subject
 from provision.measuring.take import Bench, measure
 from provision.playing import Player
@@ -50,7 +51,10 @@ def run(session: Session) -> Done:
     links, facts = inventory.links_of(journal), journal.facts()
     guests = _running(session)
     hosts = inventory.build(session.state, spec)
-    kept = {"spec": describe(spec), "facts": facts, "host": host_facts(session)}
+    machines = _machines(session, links)
+    before = influences.look(machines)
+    kept = {"spec": describe(spec), "facts": facts, "host": host_facts(session),
+            influences.BEFORE: before}  # fmt: skip
     folder = Run.create(session.state.runs, spec.name, kept)
     netperf = _install(session, folder, hosts)
     bench = Bench(
@@ -68,6 +72,7 @@ def run(session: Session) -> Done:
     try:
         samples = measure(bench, chosen, spec.run.repeat, spec.run.redo)
     finally:
+        folder.keep(influences.AFTER, influences.look(machines))
         _report(folder.path)
     good = {(s.workload, s.repetition) for s in samples if s.valid}
     every = {(s.workload, s.repetition) for s in samples}
@@ -81,6 +86,14 @@ def pair(link: Link) -> workload.Pair:
         link.guest, server, client, link.control_port, link.control_port + 1, link.port,
         link.uplink,
     )  # fmt: skip
+
+
+def _machines(session: Session, links: Sequence[Link]) -> influences.Machines:
+    """Those beside the guests that commands reach, each with its NICs on the links."""
+    found = {"load generator": (session.load_generator, [link.port for link in links])}
+    if isinstance(session.driver, Seated):
+        found["hypervisor's host"] = (session.driver.host, [link.uplink for link in links])
+    return found
 
 
 def _running(session: Session) -> list[Guest]:

@@ -114,6 +114,10 @@ class Run:
             raise WorkloadError(f"{run.path}: cannot be written: {e.strerror}") from e
         return run
 
+    def keep(self, name: str, document: Mapping[str, Any]) -> None:
+        """One document more, known only when the run has ended."""
+        (self.path / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
+
     def append(self, sample: Sample) -> None:
         """Keep a sample, on the disk when this returns."""
         line = json.dumps(asdict(sample)) + "\n"

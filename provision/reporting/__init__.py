@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+from provision.measuring.influences import AFTER, BEFORE
+from provision.measuring.influences import remarks as remarks_of
 from provision.measuring.results import Run, Sample, differences
 from provision.measuring.stats import Interval, Summary, summarise
 
@@ -33,6 +35,7 @@ def _run(run: Run, samples: Sequence[Sample]) -> dict[str, Any]:
         "subject": asdict(samples[0].subject) if samples else None,
         "workloads": [asdict(s) | _extremes(s, samples) for s in summarise(samples)],
         "gaps": run.gaps(samples),
+        "influences": list(remarks_of(*map(run.document, (BEFORE, AFTER)))),
         "samples": [
             {k: v for k, v in asdict(s).items() if k != "subject"} | {"valid": s.valid}
             for s in samples
@@ -126,7 +129,7 @@ def remarks(data: dict[str, Any]) -> list[str]:
         where = f"run {n}: " if many else ""
         if not run["samples"]:
             found.append(f"{where}no sample was taken")
-        found += [f"{where}{words}" for words in run["gaps"]]
+        found += [f"{where}{words}" for words in run["gaps"] + run["influences"]]
         for workload in run["workloads"]:
             name = workload["workload"]
             found += [f"{where}{name}: invalid: {words}" for words in workload["reasons"]]
