@@ -64,7 +64,7 @@ def _name(path: str) -> str:
 
 def initramfs(init: bytes, busybox: bytes, modules: Mapping[str, bytes]) -> bytes:
     """The archive whose ``/init`` loads ``modules`` in their order; not compressed."""
-    folders = ("bin", "dev", "modules", "root")
+    folders = ("bin", "dev", "modules", "root", "sys")
     parts = [_entry(name, stat.S_IFDIR | 0o755, b"") for name in folders]
     parts += [
         _entry("init", stat.S_IFREG | 0o755, init),

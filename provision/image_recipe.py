@@ -48,7 +48,7 @@ MODULES = (
 )  # fmt: skip
 
 #: what the initramfs needs to reach the root disk, dependencies apart
-BOOT_MODULES = ("virtio_pci", "virtio_blk", "crc32c_generic", "ext4")
+BOOT_MODULES = ("virtio_pci", "virtio_blk", "xen_blkfront", "crc32c_generic", "ext4")
 
 
 def guest_files() -> dict[str, tuple[int, bytes]]:
