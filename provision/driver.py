@@ -175,13 +175,16 @@ class Usage:
 
     ``at_s`` is the epoch; ``host_busy_s`` has one figure a CPU, () where the hypervisor does not
     count; ``guest_busy_s`` is CPU time by guest; ``nics`` is (rx_bytes, tx_bytes, rx_packets,
-    tx_packets) by uplink.
+    tx_packets) by uplink. ``dom0_busy_s`` has one figure a vCPU of dom0, () where the host is its
+    own; ``irqs`` counts the devices' interrupts that each CPU of dom0, or of the host, served.
     """
 
     at_s: float
     host_busy_s: tuple[float, ...]
     guest_busy_s: Mapping[str, float]
     nics: Mapping[str, tuple[int, int, int, int]]
+    dom0_busy_s: tuple[float, ...] = ()
+    irqs: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,8 @@ class Kvm:
 
     def usage(self) -> Usage:
         counts = count(self.host)
-        return Usage(counts.at_s, counts.busy_s, self.guests.domains.busy_s(), counts.nics)
+        busy_s = self.guests.domains.busy_s()
+        return Usage(counts.at_s, counts.busy_s, busy_s, counts.nics, irqs=counts.irqs)
 
     def evidence(self, key: Key) -> Mapping[str, str]:
         kind, name = key

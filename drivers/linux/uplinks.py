@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2s
 
+from drivers.linux.interrupts import by_cpu
 from drivers.linux.links import MARK, Address, Link, View, mark, sections, view
 from provision.driver import UplinkFacts
 from provision.errors import DriverError, PreflightError
@@ -26,18 +27,19 @@ done
 """
 _PCI = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _COUNT = "echo @@at; date +%s.%N; echo @@cpu; grep '^cpu[0-9]' /proc/stat; echo @@links; "
-_COUNT += "ip -s -json link show"
+_COUNT += "ip -s -json link show; echo @@irqs; cat /proc/interrupts"
 
 Counters = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """A host at one moment: ``busy_s`` has one figure a CPU, ``nics`` bytes and packets."""
+    """A host at one moment: ``busy_s`` and ``irqs`` have one figure a CPU, ``nics`` four each."""
 
     at_s: float
     busy_s: tuple[float, ...]
     nics: Mapping[str, Counters]
+    irqs: tuple[int, ...] = ()
 
 
 def address_label(testbed: str, nic: str) -> str:
@@ -116,7 +118,8 @@ def count(host: Host, names: Iterable[str] | None = None) -> Counts:
     if missing := [n for n in names if n not in every]:
         raise DriverError(f"{host.name} has no NIC {', '.join(missing)}")
     busy = tuple(_busy_s(line.split()[1:]) for line in found["cpu"].splitlines())
-    return Counts(float(found["at"]), busy, {n: every[n] for n in names})
+    nics = {n: every[n] for n in names}
+    return Counts(float(found["at"]), busy, nics, by_cpu(found.get("irqs", "")))
 
 
 def _busy_s(ticks: list[str]) -> float:

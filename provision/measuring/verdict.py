@@ -31,7 +31,8 @@ class Finding:
     NICs, ``uplinks_mbit`` from the hypervisor's; ``disagreement_percent`` is netperf against the
     former. CPU figures are per cent of one CPU, over the same window: ``clients_percent`` is all
     netperf clients together, ``others_percent`` what the hypervisor's host did for neither guests
-    nor netperf, None = not known.
+    nor netperf, None = not known. ``dom0_percent`` is by dom0's vCPU, ``irqs_per_s`` by the CPU,
+    of dom0 or of the host, that served the devices' interrupts; () = not known.
     """
 
     reasons: tuple[str, ...]
@@ -50,6 +51,8 @@ class Finding:
     generator_percent: tuple[float, ...] = ()
     clients_percent: float | None = None
     others_percent: float | None = None
+    dom0_percent: tuple[float, ...] = ()
+    irqs_per_s: tuple[float, ...] = ()
 
     @property
     def valid(self) -> bool:
@@ -84,7 +87,7 @@ def judge(capture: Capture, asked: Asked, usages: Sequence[Usage] = ()) -> Findi
         *counted.disagreements(rates, capture, asked),
         *strayed(capture, asked, window, sum(rates.values())),
     ]
-    warnings = list(cables(counted.rates_mbit, side.uplinks_mbit))
+    warnings = [*cables(counted.rates_mbit, side.uplinks_mbit), *_dom0(side)]
     _bottleneck(asked, generator, reasons if asked.apart else warnings)
     return Finding(
         reasons=tuple(reasons),
@@ -103,6 +106,8 @@ def judge(capture: Capture, asked: Asked, usages: Sequence[Usage] = ()) -> Findi
         generator_percent=generator,
         clients_percent=clients,
         others_percent=_others(side, 0.0 if asked.apart else clients),
+        dom0_percent=side.dom0_percent,
+        irqs_per_s=side.irqs_per_s,
     )
 
 
@@ -186,6 +191,14 @@ def _bottleneck(asked: Asked, generator: Sequence[float], words: list[str]) -> N
         words.append(
             f"limits: a CPU was {max(generator):.0f} % busy, and the load generator shares it"
         )
+
+
+def _dom0(side: Load) -> Iterator[str]:
+    """The vCPUs of dom0 that could do no more: its back ends were the bottleneck."""
+    for vcpu, percent in enumerate(side.dom0_percent):
+        if percent >= BUSY_PERCENT:
+            # without the figure, which is kept by itself: all samples then say the same
+            yield f"the bottleneck is dom0: its vCPU {vcpu} was {BUSY_PERCENT:.0f} % busy or more"
 
 
 def _retransmits(streams: Sequence[Stream]) -> int | None:

@@ -69,11 +69,16 @@ def _payload_mbit(octets: float, frames: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The hypervisor's side of a window: per cent of one CPU, and payload by guest."""
+    """The hypervisor's side of a window: per cent of one CPU, and payload by guest.
+
+    ``dom0_percent`` is by dom0's vCPU, ``irqs_per_s`` by the CPU that served the interrupts.
+    """
 
     host_percent: tuple[float, ...] = ()
     guest_percent: Mapping[str, float] = field(default_factory=dict)
     uplinks_mbit: Mapping[str, float] = field(default_factory=dict)
+    dom0_percent: tuple[float, ...] = ()
+    irqs_per_s: tuple[float, ...] = ()
 
 
 def load(usages: Sequence[Usage], pairs: Sequence[Pair], window: Window, *, sent: bool) -> Load:
@@ -88,7 +93,12 @@ def load(usages: Sequence[Usage], pairs: Sequence[Pair], window: Window, *, sent
 
     if Series(at, at).rate(window.begin_s, window.end_s) is None:
         return Load()
-    cpus = zip(*(u.host_busy_s for u in usages), strict=True)
+
+    def rates(rows: Sequence[Sequence[float]]) -> tuple[float, ...]:
+        """By CPU; nothing where CPUs came or went meanwhile."""
+        same = len({len(row) for row in rows}) == 1
+        return tuple(rate(values) for values in zip(*rows, strict=True)) if same else ()
+
     busy = {g: [u.guest_busy_s.get(g, 0.0) for u in usages] for g in usages[-1].guest_busy_s}
     uplinks = {}
     for pair in pairs:
@@ -97,7 +107,9 @@ def load(usages: Sequence[Usage], pairs: Sequence[Pair], window: Window, *, sent
             octets, packets = rate([r[sent] for r in rows]), rate([r[2 + sent] for r in rows])
             uplinks[pair.guest] = _payload_mbit(octets, packets)
     return Load(
-        host_percent=tuple(100 * rate(cpu) for cpu in cpus),
+        host_percent=tuple(100 * r for r in rates([u.host_busy_s for u in usages])),
         guest_percent={guest: 100 * rate(values) for guest, values in busy.items()},
         uplinks_mbit=uplinks,
+        dom0_percent=tuple(100 * r for r in rates([u.dom0_busy_s for u in usages])),
+        irqs_per_s=rates([u.irqs for u in usages]),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -65,7 +65,15 @@ def _extremes(summary: Summary, samples: Sequence[Sample]) -> dict[str, Any]:
             (f.others_percent for f in valid if f.others_percent is not None), default=None
         ),
         "warnings": warnings,
+        "dom0_percent": _means([f.dom0_percent for f in valid]),
+        "irqs_per_s": _means([f.irqs_per_s for f in valid]),
     }
+
+
+def _means(rows: Sequence[Sequence[float]]) -> list[float]:
+    """By CPU; nothing where samples know of different numbers of CPUs."""
+    same = len({len(row) for row in rows}) == 1
+    return [sum(values) / len(values) for values in zip(*rows, strict=True)] if same else []
 
 
 def spread(found: Interval | None) -> str:
@@ -134,7 +142,17 @@ def remarks(data: dict[str, Any]) -> list[str]:
             name = workload["workload"]
             found += [f"{where}{name}: invalid: {words}" for words in workload["reasons"]]
             found += [f"{where}{name}: {words}" for words in workload["warnings"]]
+            found += [f"{where}{name}: {words}" for words in _dom0(workload)]
     return found
+
+
+def _dom0(workload: dict[str, Any]) -> Iterator[str]:
+    """What dom0 did meanwhile, where there is one."""
+    if busy := workload["dom0_percent"]:
+        by_vcpu = ", ".join(f"{percent:.0f}" for percent in busy)
+        yield f"dom0 was {by_vcpu} % busy, by vCPU"
+        if irqs := workload["irqs_per_s"]:
+            yield f"dom0's CPUs served {', '.join(f'{n:,.0f}' for n in irqs)} interrupts a second"
 
 
 def terminal(folders: Sequence[Path]) -> None:

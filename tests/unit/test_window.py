@@ -112,6 +112,19 @@ def test_the_host_is_read_over_the_same_window() -> None:
     assert seen.uplinks_mbit == {"vm1": pytest.approx(0.8)}
 
 
+def test_dom0_and_its_interrupts_are_read_over_the_same_window() -> None:
+    def reading(at_s: float, dom0: tuple[float, ...], irqs: tuple[int, ...]) -> Usage:
+        return Usage(START_S + at_s, (), {}, {}, dom0, irqs)
+
+    window = Window(START_S + 10, START_S + 20)
+    first, last = reading(10, (1.0, 1.0), (50, 7)), reading(20, (11.0, 2.0), (1050, 7))
+    seen = load([first, last], PAIRS, window, sent=True)
+    assert seen.dom0_percent == pytest.approx((100, 10))
+    assert seen.irqs_per_s == pytest.approx((100, 0))
+    fewer = load([first, reading(20, (11.0,), (1050,))], PAIRS, window, sent=True)
+    assert (fewer.dom0_percent, fewer.irqs_per_s) == ((), ())
+
+
 def test_readings_that_do_not_span_the_window_say_nothing() -> None:
     readings = [usage(12, (0.0,), 0.0, 0), usage(20, (5.0,), 8.0, 9)]
     seen = load(readings, PAIRS, Window(START_S + 10, START_S + 20), sent=True)

@@ -130,6 +130,15 @@ def test_what_others_did_on_the_host_is_known() -> None:
     assert judge(capture([ONE, TWO]), asked()).others_percent is None
 
 
+def test_a_saturated_dom0_is_named_and_invalidates_nothing() -> None:
+    usages = [Usage(START_S + s, (), {}, {}, (0.97 * s, 0.5 * s), (10 * s, 0)) for s in (0, 14)]
+    found = judge(capture([ONE, TWO]), asked(), usages)
+    assert found.valid
+    assert found.dom0_percent == pytest.approx((97, 50))
+    assert found.irqs_per_s == pytest.approx((10, 0))
+    assert found.warnings == ("the bottleneck is dom0: its vCPU 0 was 90 % busy or more",)
+
+
 def test_a_tenth_of_a_large_host_is_no_disturbance() -> None:
     found = replace(find([ONE, TWO]), others_percent=150.0, host_percent=(100.0,) * 16)
     assert not found.disturbed
