@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -24,8 +25,14 @@ class Certs:
     fingerprint: str
 
 
-def make(folder: Path, address: str = "127.0.0.1", *, expired: bool = False) -> Certs:
-    """Make both in the folder; the server's is for the address and for ``localhost``."""
+def make(
+    folder: Path,
+    address: str = "127.0.0.1",
+    *,
+    expired: bool = False,
+    also: Sequence[str] = (),
+) -> Certs:
+    """Make both in the folder; the server's is for the addresses and for ``localhost``."""
     ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     authority = _name("provision's tests")
     ca = (
@@ -34,7 +41,8 @@ def make(folder: Path, address: str = "127.0.0.1", *, expired: bool = False) -> 
         .add_extension(_usage(signs=True), critical=True)
         .sign(ca_key, hashes.SHA256())
     )
-    names = [x509.DNSName("localhost"), x509.IPAddress(ip_address(address))]
+    found_at = [x509.IPAddress(ip_address(one)) for one in (address, *also)]
+    names = [x509.DNSName("localhost"), *found_at]
     of_ca = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
     cert = (
         _builder(_name("vcsim"), authority, key.public_key(), expired=expired)
