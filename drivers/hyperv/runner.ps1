@@ -11,7 +11,7 @@ $WarningPreference = 'SilentlyContinue'
 $utf8 = New-Object System.Text.UTF8Encoding($false)
 $cmdlets = @(
     'Get-VMHost', 'Get-VM', 'New-VM', 'Set-VM', 'Start-VM', 'Stop-VM', 'Remove-VM',
-    'Get-VMProcessor', 'Set-VMProcessor', 'Set-VMFirmware', 'Set-VMBios',
+    'Remove-VMSavedState', 'Get-VMProcessor', 'Set-VMProcessor', 'Set-VMFirmware', 'Set-VMBios',
     'Get-VMNetworkAdapter', 'Add-VMNetworkAdapter', 'Set-VMNetworkAdapter',
     'Remove-VMNetworkAdapter', 'Get-VMHardDiskDrive', 'Get-VMDvdDrive', 'Add-VMDvdDrive',
     'Set-VMDvdDrive', 'Remove-VMDvdDrive', 'New-VHD', 'Get-VHD', 'Checkpoint-VM',
@@ -73,8 +73,10 @@ function Invoke-Program($op) {
     foreach ($word in $words) {
         if ($word -notmatch '^[A-Za-z0-9{}:,./_=-]+$') { throw 'ProvisionNotAllowed' }
     }
-    $lines = @(& $programs[$op.program] @words)
-    return @{ 'code' = $LASTEXITCODE; 'lines' = ($lines -join "`n") }
+    $lines = @(& $programs[$op.program] @words) -join ' | '
+    $code = $LASTEXITCODE
+    if ($code -ne 0 -and -not $op.lenient) { throw ('ProvisionProgram: exit ' + $code + ': ' + $lines) }
+    return @{ 'code' = $code; 'lines' = $lines }
 }
 
 # Parameters are as given, and objects that earlier operations of the batch gave back.
