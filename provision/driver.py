@@ -200,12 +200,15 @@ class Tls:
     """How a server proves itself: by a CA, by its own certificate, or not at all.
 
     ``ca`` None = the system's CAs; ``fingerprint`` is the SHA-256 of the certificate, 64 hex
-    digits, and then no CA is asked.
+    digits, and then no CA is asked. ``client_cert`` and ``client_key`` are by which we prove
+    ourselves, in PEM, where the login asks for that.
     """
 
     ca: Path | None = None
     fingerprint: str = ""
     verify: bool = True
+    client_cert: Path | None = None
+    client_key: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +216,7 @@ class Target:
     """Where a driver works and on whose behalf.
 
     ``testbed`` is the mark that everything made bears, ``tag`` its short form in names; ``uri``
-    the hypervisor's address, "" = this machine; ``host``, ``storage`` and ``pool`` choose among
+    the hypervisor's address, "" = this machine; ``auth`` is how we log in there, "" = as usual; ``host``, ``storage`` and ``pool`` choose among
     what a manager of several hosts has, "" = the only one. ``folder`` is for disks and consoles,
     on the hypervisor's host; ``say`` takes a phase of a long put. ``image`` and ``identity`` serve
     puts of guests only.
@@ -229,6 +232,7 @@ class Target:
     say: Callable[[Key, str], None] = lambda _key, _phase: None
     tag: str = ""
     login: Login | None = None
+    auth: str = ""
     tls: Tls = field(default_factory=Tls)
     host: str = ""
     storage: str = ""

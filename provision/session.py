@@ -111,7 +111,8 @@ def tls(spec: Spec) -> Tls:
     """How the hypervisor's server has to prove itself."""
     asked = spec.hypervisor.tls
     ca = Path(asked.ca) if asked.ca else None
-    return Tls(ca, asked.fingerprint or "", asked.verify)
+    cert, key = (Path(p) if p else None for p in (asked.client_cert, asked.client_key))
+    return Tls(ca, asked.fingerprint or "", asked.verify, cert, key)
 
 
 def guests_of(state: State, testbed: str) -> dict[str, Guest]:
@@ -157,6 +158,7 @@ def opened(
         uri=secrets.uri(spec.hypervisor),
         tag=tag(spec.name),
         login=secrets.login(spec.hypervisor),
+        auth=spec.hypervisor.auth or "",
         tls=tls(spec),
         host=spec.hypervisor.host or "",
         storage=spec.hypervisor.storage or "",

@@ -48,6 +48,7 @@ def cannot(place: Place) -> dict[str, str]:
         for word in ("vcpus", "pin", "weight", "cap_percent", "memory_mib", "irq_affinity")
     }
     found["guests.cpu.emulator_pin"] = f"a VM's own threads share its CPUs; {_KEEP}"
+    found["hypervisor.auth"] = "vSphere has one way to log in: hypervisor.user and password"
     found["hypervisor.accel"] = "ESXi has one way to run guests"
     if place.drs:
         found["guests.cpu.pin"] = f"{place.drs}; set DRS to partially automated"

@@ -54,8 +54,16 @@ class Tls(Section):
         default=True, description="`false` trusts whoever answers, and every result says so."
     )
 
+    client_cert: Path | None = Field(
+        default=None, description="Our own certificate, in PEM, where the login is by one."
+    )
+    client_key: Path | None = Field(default=None, description="Its private key, in PEM.")
+
     @model_validator(mode="after")
     def _one(self) -> Tls:
+        if (self.client_cert is None) != (self.client_key is None):
+            where = (("client_cert",), ("client_key",))
+            raise faults_error([Fault("client_cert and client_key belong together", where)])
         said = [(w,) for w in ("ca", "fingerprint") if getattr(self, w) is not None]
         if not self.verify:
             said.append(("verify",))
@@ -72,13 +80,17 @@ class Hypervisor(Section):
     )
     uri: Uri = Field(
         default="",
-        description="Where the hypervisor is, such as `qemu+ssh://root@host/system` or "
-        "`https://vcenter.example/`; empty is this machine. Over SSH, commands for its host go "
+        description="Where the hypervisor is, such as `qemu+ssh://root@host/system`, "
+        "`https://vcenter.example/` or `https://hv7:5986`; empty is this machine. Over SSH, commands for its host go "
         "the same way.",
     )
     user: Text | None = Field(default=None, description="Who we are to it, where it asks.")
     password: Secret | None = Field(
         default=None, description=f"Where our password is: {_REFERENCE}."
+    )
+    auth: Literal["ntlm", "kerberos", "basic", "certificate"] | None = Field(
+        default=None,
+        description="How we log in, where there are several ways (Hyper-V); empty is the usual.",
     )
     tls: Tls = Field(
         default=Tls(), description="How a server that is reached by TLS proves itself."
@@ -87,7 +99,7 @@ class Hypervisor(Section):
         default=None, description="Which host of a manager that has several (vCenter, a pool)."
     )
     storage: Text | None = Field(
-        default=None, description="Where guests' disks go, where there are several (datastore)."
+        default=None, description="Where guests' disks go, where there are several (datastore; Hyper-V: a folder)."
     )
     pool: Text | None = Field(default=None, description="The resource pool of the guests.")
     accel: Literal["auto", "kvm", "tcg"] = Field(

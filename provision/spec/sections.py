@@ -91,7 +91,8 @@ class Guests(Section):
     image: Image = Field(
         default="debian12",
         description="The guests' disk: the name of an image that `provision image build` makes "
-        "(vSphere: of a template), or the path of a disk file with cloud-init in it.",
+        "(vSphere: of a template; Hyper-V: of a VHDX on the host), or the path of a disk file with "
+        "cloud-init in it.",
     )
     user: Login = Field(
         default="root",

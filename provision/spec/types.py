@@ -26,6 +26,8 @@ from provision.spec.faults import Fault, faults_error, show
 _MAC = re.compile(r"[0-9a-f]{2}([:-][0-9a-f]{2}){5}")
 _PCI = re.compile(r"([0-9a-f]{4}:)?[0-9a-f]{2}:[01][0-9a-f]\.[0-7]")
 _DISK = re.compile(r".*/.*|~.*|.*\.(qcow2|raw|img|vmdk)", re.DOTALL)
+#: a disk on a Windows host: by its path, or by its name in the host's own folder
+_THERE = re.compile(r"[A-Za-z]:\\[^/:*?\"<>|\x00-\x1f]+|\w[\w .()-]*\.vhdx?", re.IGNORECASE)
 _NIC_NAME = re.compile(r"[^\W_][\w .()#@-]{0,62}")
 
 
@@ -160,6 +162,8 @@ def _subnet(value: object) -> IPv4Network:
 
 
 def _image(value: str, info: ValidationInfo) -> str:
+    if _THERE.fullmatch(value):
+        return value
     if _DISK.fullmatch(value):
         return _path(value, info)
     if not re.fullmatch(r"[\w][\w. ()-]{0,79}", value):
@@ -201,7 +205,7 @@ EnvName = Annotated[str, Shape("[A-Za-z_][A-Za-z0-9_]*", "the name of a variable
 Path = Annotated[str, AfterValidator(_path)]
 Fingerprint = Annotated[str, AfterValidator(_fingerprint)]
 Bridge = Annotated[
-    str, Shape(r"[^\s/:.-]([^/:\r\n]{0,78}[^\s/:])?", "the name of a bridge or port group")
+    str, Shape(r"[^\s/:.-]([^/:\r\n]{0,78}[^\s/:])?", "the name of a bridge, port group or VMSwitch")
 ]
 Uri = Annotated[
     str,
