@@ -216,10 +216,10 @@ class Target:
     """Where a driver works and on whose behalf.
 
     ``testbed`` is the mark that everything made bears, ``tag`` its short form in names; ``uri``
-    the hypervisor's address, "" = this machine; ``auth`` is how we log in there, "" = as usual; ``host``, ``storage`` and ``pool`` choose among
-    what a manager of several hosts has, "" = the only one. ``folder`` is for disks and consoles,
-    on the hypervisor's host; ``say`` takes a phase of a long put. ``image`` and ``identity`` serve
-    puts of guests only.
+    the hypervisor's address, "" = this machine; ``auth`` is how we log in there, "" = as usual;
+    ``host``, ``storage`` and ``pool`` choose among what a manager of several hosts has, "" = the
+    only one. ``folder`` is for disks and consoles, on the hypervisor's host; ``say`` takes a phase
+    of a long put. ``image`` and ``identity`` serve puts of guests only.
     """
 
     testbed: str

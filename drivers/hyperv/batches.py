@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from drivers.hyperv import words
 from drivers.hyperv.groups import bind, unbind
-from drivers.hyperv.ops import Again, Batch, Call, Made, Write, lock
+from drivers.hyperv.ops import Again, Batch, Call, Made, Value, Write, lock
 from drivers.hyperv.parse import OFF, OURS, SAVED, Seen
 from provision.resources import Guest, Vnic
 
@@ -51,9 +51,10 @@ def make(plan: Plan) -> Batch:
     _switches(batch, want)
     _clear(batch, plan.files)
     batch.add(Call("New-Item", {"ItemType": "Directory", "Path": plan.files.folder, "Force": True}))
-    parent = {"ParentPath": plan.image, "Differencing": True}
-    size = {"SizeBytes": EMPTY_BYTES, "Dynamic": True}
-    batch.add(Call("New-VHD", {"Path": plan.files.disk, **(parent if plan.image else size)}))
+    disk: dict[str, Value] = {"SizeBytes": EMPTY_BYTES, "Dynamic": True}
+    if plan.image:
+        disk = {"ParentPath": plan.image, "Differencing": True}
+    batch.add(Call("New-VHD", {"Path": plan.files.disk, **disk}))
     vm = batch.add(
         Call(
             "New-VM",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from drivers.hyperv import boot, hostnet, uplinks, words
 from drivers.hyperv.hostnet import Net
-from drivers.hyperv.ops import Batch, Call, Refused, Row
+from drivers.hyperv.ops import Batch, Call, Operation, Refused, Row
 from drivers.hyperv.pool import Pool, whole
 from provision.driver import UplinkFacts
 from provision.errors import PreflightError
@@ -57,9 +57,18 @@ def find(pool: Pool, testbed: str, storage: str) -> Place:
         {"LocalPort": pool.door.port, "State": "Established"},
         select=("LocalAddress",), lenient=True,
     )  # fmt: skip
-    look = [_HOST, _SYSTEM, boot.ROOT, boot.LOOK, _TOOL, ours, *hostnet.LOOK, *hostnet.USERS]
+    look: list[Operation] = [
+        _HOST,
+        _SYSTEM,
+        boot.ROOT,
+        boot.LOOK,
+        _TOOL,
+        ours,
+        *hostnet.LOOK,
+        *hostnet.USERS,
+    ]
     try:
-        rows = whole(pool.read([Batch(ops=[*look])])[0])
+        rows = whole(pool.read([Batch(ops=look)])[0])
     except Refused as e:
         raise _unfit(pool.door.name, e) from e
     host, system = rows[0][0], rows[1][0]

@@ -9,7 +9,7 @@ from threading import Lock
 from drivers.hyperv import hostnet, words
 from drivers.hyperv.api import EXISTS, told
 from drivers.hyperv.hostnet import Net, Standing
-from drivers.hyperv.ops import Batch, Call, Refused, lock
+from drivers.hyperv.ops import Batch, Call, Refused, Value, lock
 from drivers.hyperv.pool import Pool
 from drivers.hyperv.together import Together
 from drivers.hyperv.words import FLAVOUR
@@ -159,7 +159,7 @@ def _add(batch: Batch, want: Switch, testbed: str) -> None:
     if want.uplink is None:
         batch.add(Call("New-VMSwitch", {**named, "SwitchType": PRIVATE}))
         return
-    with_uplink = {"NetAdapterName": want.uplink, "AllowManagementOS": False}
+    with_uplink: dict[str, Value] = {"NetAdapterName": want.uplink, "AllowManagementOS": False}
     batch.add(Call("New-VMSwitch", {**named, **with_uplink}))
 
 

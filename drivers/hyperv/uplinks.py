@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from drivers.hyperv import hostnet, words
 from drivers.hyperv.api import told
 from drivers.hyperv.hostnet import IPV6, JUMBO, Card, Net
-from drivers.hyperv.ops import Batch, Call, Row, lock
+from drivers.hyperv.ops import Batch, Call, Row, Value, lock
 from drivers.hyperv.pool import Pool
 from drivers.hyperv.together import Together
 from provision.driver import UplinkFacts
@@ -82,20 +82,23 @@ def _as_is(card: Card) -> Uplink:
 
 def _changes(card: Card, want: Uplink) -> Iterable[Call]:
     """Up comes first and down last: an adapter that is disabled takes no settings."""
-    name: dict[str, str | bool] = {"Name": card.name}
+    name: dict[str, Value] = {"Name": card.name}
     if want.up and not card.enabled:
-        yield Call("Enable-NetAdapter", name | NEVER)
+        yield Call("Enable-NetAdapter", {**name, **NEVER})
     if want.mtu != card.mtu:
         if card.mtus and want.mtu not in card.mtus:
             can = ", ".join(map(str, card.mtus))
             raise DriverError(f"uplink {card.name}: MTU {want.mtu}; the adapter has {can}")
-        size = {"RegistryKeyword": JUMBO, "RegistryValue": [str(want.mtu + words.HEADER)]}
+        size: dict[str, Value] = {
+            "RegistryKeyword": JUMBO,
+            "RegistryValue": [str(want.mtu + words.HEADER)],
+        }
         yield Call("Set-NetAdapterAdvancedProperty", {**name, **size, **NEVER})
     if want.ipv6 != card.ipv6:
         verb = "Enable" if want.ipv6 else "Disable"
         yield Call(f"{verb}-NetAdapterBinding", {**name, "ComponentID": IPV6, **NEVER})
     if want.lro != card.rsc and card.rsc_known:
         verb = "Enable" if want.lro else "Disable"
-        yield Call(f"{verb}-NetAdapterRsc", name | NEVER)
+        yield Call(f"{verb}-NetAdapterRsc", {**name, **NEVER})
     if not want.up and card.enabled:
-        yield Call("Disable-NetAdapter", name | NEVER)
+        yield Call("Disable-NetAdapter", {**name, **NEVER})

@@ -11,7 +11,7 @@ import socket
 import ssl
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import requests
@@ -127,13 +127,13 @@ class Door:
         }
         seconds = self.limits.message_s
         found = Protocol(
-            self.url, transport=self.auth, operation_timeout_sec=seconds,
+            self.url, transport=cast(Any, self.auth), operation_timeout_sec=seconds,
             read_timeout_sec=seconds + 10, **how,
         )  # fmt: skip
-        transport = _Transport(self.url, auth_method=self.auth, service="HTTP", **how)
+        transport = _Transport(self.url, auth_method=cast(Any, self.auth), service="HTTP", **how)
         transport.fingerprint = tls.fingerprint
         # requests takes both of its deadlines so
-        transport.read_timeout_sec = (self.limits.connect_s, seconds + 10)
+        transport.read_timeout_sec = cast(Any, (self.limits.connect_s, seconds + 10))
         found.transport = transport
         return found
 

@@ -81,8 +81,8 @@ class Hypervisor(Section):
     uri: Uri = Field(
         default="",
         description="Where the hypervisor is, such as `qemu+ssh://root@host/system`, "
-        "`https://vcenter.example/` or `https://hv7:5986`; empty is this machine. Over SSH, commands for its host go "
-        "the same way.",
+        "`https://vcenter.example/` or `https://hv7:5986`; empty is this machine. Over SSH, "
+        "commands for its host go the same way.",
     )
     user: Text | None = Field(default=None, description="Who we are to it, where it asks.")
     password: Secret | None = Field(
@@ -99,7 +99,9 @@ class Hypervisor(Section):
         default=None, description="Which host of a manager that has several (vCenter, a pool)."
     )
     storage: Text | None = Field(
-        default=None, description="Where guests' disks go, where there are several (datastore; Hyper-V: a folder)."
+        default=None,
+        description="Where guests' disks go, where there are several (datastore; Hyper-V: a "
+        "folder).",
     )
     pool: Text | None = Field(default=None, description="The resource pool of the guests.")
     accel: Literal["auto", "kvm", "tcg"] = Field(

@@ -205,7 +205,8 @@ EnvName = Annotated[str, Shape("[A-Za-z_][A-Za-z0-9_]*", "the name of a variable
 Path = Annotated[str, AfterValidator(_path)]
 Fingerprint = Annotated[str, AfterValidator(_fingerprint)]
 Bridge = Annotated[
-    str, Shape(r"[^\s/:.-]([^/:\r\n]{0,78}[^\s/:])?", "the name of a bridge, port group or VMSwitch")
+    str,
+    Shape(r"[^\s/:.-]([^/:\r\n]{0,78}[^\s/:])?", "the name of a bridge, port group or VMSwitch"),
 ]
 Uri = Annotated[
     str,
