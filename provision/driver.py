@@ -140,9 +140,9 @@ class Facts:
     ``addresses`` are the host's own by link, with their prefixes, but for those of this testbed.
     ``change`` maps (kind, field) to how disturbing a change is, RECREATE where it is silent;
     ``parallel`` caps concurrent puts of a kind; ``knobs`` are the host's tunings as they are now,
-    ``tunings`` those that a spec's wishes for dom0 and its uplinks become; ``mac_prefix`` is three
-    octets, of which guests' MACs use the lower quarter; ``simulated`` guests have no inside that
-    could be checked.
+    ``tunings`` those that a spec's wishes for dom0 and its uplinks become; ``most_nics`` is how
+    many vNICs a guest may have besides its management's; ``mac_prefix`` is three octets, of which
+    guests' MACs use the lower quarter; ``simulated`` guests have no inside that could be checked.
     """
 
     hypervisor: str
@@ -165,6 +165,7 @@ class Facts:
     notes: Mapping[str, str] = field(default_factory=dict)
     unfit: Callable[[Guest], Iterable[str]] = fits
     management: str = ""
+    most_nics: int = 15
     mac_prefix: str = "52:54:00"
     simulated: bool = False
 

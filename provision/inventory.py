@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,11 @@ from provision.access import Access, address
 from provision.errors import UserError
 from provision.host import ssh_options
 from provision.journal import Journal
-from provision.resources import Guest
+from provision.resources import Guest, Vnic
 from provision.session import access_of
 from provision.spec import Spec
 from provision.state import State, sockets
-from provision.testbed import Link, namespace_of
+from provision.testbed import Link, namespace_of, of_guests
 
 GENERATOR = "load-generator"
 LINKS = "links"  # the journal's subject under which ``up`` leaves them
@@ -43,9 +43,9 @@ def build(state: State, spec: Spec) -> dict[str, Any]:
         journal.close()
     access = access_of(state, spec)
     hosts = {
-        link.guest: _guest(access, guests[link.guest], link, facts.get(link.guest, {}))
-        for link in links
-        if link.guest in guests
+        name: _guest(access, guests[name], own, facts.get(name, {}))
+        for name, own in of_guests(links).items()
+        if name in guests
     }
     return {
         "all": {
@@ -58,8 +58,11 @@ def build(state: State, spec: Spec) -> dict[str, Any]:
     }
 
 
-def _guest(access: Access, guest: Guest, link: Link, seen: Mapping[str, Any]) -> dict[str, Any]:
-    nic = guest.nics[0]
+def _guest(
+    access: Access, guest: Guest, links: Sequence[Link], seen: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What tells of one link tells of the guest's first; ``provision_links`` has them all."""
+    link, nic = links[0], guest.nics[0]
     return {
         "ansible_host": address(guest),
         "ansible_user": access.user,
@@ -69,6 +72,10 @@ def _guest(access: Access, guest: Guest, link: Link, seen: Mapping[str, Any]) ->
         "ansible_python_interpreter": "/usr/bin/python3",
         "netperf_address": link.guest_address.split("/")[0],
         "netperf_control_port": link.control_port,
+        "netperf_endpoints": [
+            {"address": one.guest_address.split("/")[0], "port": one.control_port} for one in links
+        ],
+        "provision_links": [_link(one, own) for one, own in zip(links, guest.nics, strict=True)],
         "provision_link": link.number,
         "provision_uplink": link.uplink,
         "provision_switch": link.switch,
@@ -80,6 +87,21 @@ def _guest(access: Access, guest: Guest, link: Link, seen: Mapping[str, Any]) ->
         "provision_accel": guest.accel,
         "provision_started": seen.get("started", ""),
         "provision_kernel": seen.get("kernel", ""),
+    }
+
+
+def _link(link: Link, nic: Vnic) -> dict[str, Any]:
+    return {
+        "number": link.number,
+        "nic": link.nic,
+        "uplink": link.uplink,
+        "switch": link.switch,
+        "port": link.port,
+        "address": link.guest_address.split("/")[0],
+        "client_address": link.client_address.split("/")[0],
+        "control_port": link.control_port,
+        "nic_model": nic.model,
+        "nic_mac": nic.mac,
     }
 
 

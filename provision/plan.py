@@ -73,6 +73,7 @@ def steps(
     by_key = {key(w): w for w in wants}
     found: list[Step] = []
     found += undoing({k: o for k, o in originals.items() if k not in by_key}, read)
+    gone = Among(frozenset(s.key for s in found if s.want is None), frozenset(), {})
     restarts = [step for step in found if step.restarts_host]
     anew: set[Key] = {step.key for step in restarts}
     after = graph([*wants, *(step.want for step in restarts if step.want is not None)])
@@ -83,6 +84,8 @@ def steps(
         reason = "" if k[0] in STATES else _doubt(k, originals, unfinished)
         if bad := next((n for n in sorted(after[k]) if n in anew), None):
             reason = f"{label(bad)} {'restarts the host' if bad == BOOT else 'is made anew'}"
+        elif have is not None and k[0] not in STATES and (left := needs(have, gone)):
+            reason = f"{label(min(left))} goes"
         step = _step(k, have, want, classes, reason, bears=bad != BOOT)
         if step is not None:
             found.append(step)

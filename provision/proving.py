@@ -95,14 +95,15 @@ def _inside(session: Session, testbed: Testbed, guest: Guest) -> tuple[dict[str,
 
 
 def _reached(session: Session, testbed: Testbed, guest: Guest) -> list[str]:
-    """Whether the load generator reaches the guest over the link that was made for it."""
-    link = next(link for link in testbed.links if link.guest == guest.name)
-    at = link.guest_address.split("/")[0]
-    try:
-        session.load_generator.run("ping", "-n", "-c", "1", "-W", "5", at)
-    except HostError as e:
-        return [f"{guest.name}: the load generator does not reach {at} over its link: {e}"]
-    return []
+    """Whether the load generator reaches the guest over each link that was made for it."""
+    wrong = []
+    for link in (link for link in testbed.links if link.guest == guest.name):
+        at = link.guest_address.split("/")[0]
+        try:
+            session.load_generator.run("ping", "-n", "-c", "1", "-W", "5", at)
+        except HostError as e:
+            wrong.append(f"{guest.name}: the load generator does not reach {at} over its link: {e}")
+    return wrong
 
 
 def keep_console(session: Session, guest: Guest) -> str:

@@ -19,7 +19,7 @@ from provision.playing.events import TaskEvent
 from provision.resources import Guest, key
 from provision.session import Session
 from provision.spec import Spec, describe, restore
-from provision.testbed import Link, commitment, flavour
+from provision.testbed import Link, commitment, flavour, of_guests
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def run(session: Session) -> Done:
     bench = Bench(
         run=folder,
         inventory=hosts,
-        pairs=tuple(pair(link) for link in links),
+        pairs=pairs(links),
         subject=_subject(session, guests[0], netperf),
         usage=session.driver.usage,
         apart=spec.load_generator is not None,
@@ -79,12 +79,18 @@ def run(session: Session) -> Done:
     return Done(folder.path, tuple(samples), len(every - good))
 
 
-def pair(link: Link) -> workload.Pair:
-    """The link as the load generator sees it; the data port is the one after the control port."""
+def pairs(links: Sequence[Link]) -> tuple[workload.Pair, ...]:
+    """The links as the load generator sees them."""
+    own = of_guests(links)
+    return tuple(_pair(link, several=len(own[link.guest]) > 1) for link in links)
+
+
+def _pair(link: Link, *, several: bool) -> workload.Pair:
+    """The data port is the one after the control port."""
     server, client = (a.split("/")[0] for a in (link.guest_address, link.client_address))
     return workload.Pair(
         link.guest, server, client, link.control_port, link.control_port + 1, link.port,
-        link.uplink,
+        link.uplink, link.nic if several else 0,
     )  # fmt: skip
 
 
@@ -103,7 +109,7 @@ def _running(session: Session) -> list[Guest]:
     wrong = [g.name for g in guests if have[key(g)] != g]
     there = {g.name for g in guests}  # fewer than links where a down was cut short
     links = inventory.links_of(session.journal)
-    wrong += [link.guest for link in links if link.guest not in there]
+    wrong += [guest for guest in of_guests(links) if guest not in there]
     if wrong or not guests:
         raise Mismatch(
             f"not as asked: {', '.join(wrong) or 'there are no guests'}", hint="provision up"
@@ -155,6 +161,7 @@ def _subject(session: Session, guest: Guest, netperf: str) -> Subject:
         wire_mbit=spec.lab.rate_mbit,
         cpu_ratio=round(cpu_ratio, 3),
         memory_ratio=round(memory_ratio, 3),
+        nics_each=len(guest.nics),
     )
 
 

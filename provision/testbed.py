@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from hashlib import sha256
@@ -28,13 +28,16 @@ if TYPE_CHECKING:
     from provision.spec import Spec
 
 LAB_MANAGEMENT = IPv4Network("198.19.0.0/16")
-NICS_EACH = 16  # at most, in a testbed's run of MACs
+NICS_EACH = 16  # at most, its management's included, in a testbed's run of MACs
 FIRST_GUEST = 10  # in the management subnet: .1 is the host's own address
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One guest's own way to the load generator; addresses are with their prefix."""
+    """A guest's NIC's own way to the load generator; addresses are with their prefix.
+
+    ``number`` counts all links of the testbed, ``nic`` those of the guest, both from 1.
+    """
 
     number: int
     guest: str
@@ -44,6 +47,7 @@ class Link:
     guest_address: str
     client_address: str
     control_port: int
+    nic: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,7 @@ def expand(spec: Spec, facts: Facts, image: str) -> Testbed:
     _refuse_taken(spec, facts)
     links = tuple(_links(spec, _uplinks(spec, facts)))
     namespace = None if spec.uplinks else namespace_of(spec.name)
-    guests = tuple(_guest(spec, facts, image, link) for link in links)
+    guests = tuple(_guest(spec, facts, image, own) for own in of_guests(links).values())
     if problems := list(dict.fromkeys(w for guest in guests for w in facts.unfit(guest))):
         raise SpecError(problems, hint=f"provision doctor --hv {facts.hypervisor}")
     uplinks = links if Uplink.kind in facts.kinds else ()  # some hosts' NICs have no state of ours
@@ -115,6 +119,14 @@ def expand(spec: Spec, facts: Facts, image: str) -> Testbed:
         *guests,
     )
     return Testbed(spec.name, facts.hypervisor, namespace, links, resources)
+
+
+def of_guests(links: Iterable[Link]) -> dict[str, list[Link]]:
+    """Each guest's links, in the order of its NICs, by its name."""
+    found: dict[str, list[Link]] = {}
+    for link in links:
+        found.setdefault(link.guest, []).append(link)
+    return found
 
 
 def nic_model(word: str, facts: Facts) -> str | None:
@@ -134,6 +146,8 @@ def _unfit(spec: Spec, facts: Facts) -> Iterator[str]:
         )
     elif spec.switch.mtu > (most := facts.nic_models[model].mtu):
         yield f"switch.mtu: {hv}'s {guests.nic.model} carries at most {most}, not {spec.switch.mtu}"
+    if guests.nics_each > facts.most_nics:
+        yield f"guests.nics_each: {hv} gives a guest at most {facts.most_nics} besides management"
     if spec.switch.type is not None and spec.switch.type not in facts.switch_flavours:
         have = ", ".join(facts.switch_flavours)
         yield f"switch.type: {hv} has no switch of type {spec.switch.type!r}; it has: {have}"
@@ -224,16 +238,16 @@ def _refuse_taken(spec: Spec, facts: Facts) -> None:
 def _uplinks(spec: Spec, facts: Facts) -> list[str]:
     """The uplinks' own names, from names, PCI addresses or MACs."""
     if not spec.uplinks:
-        return [f"pv{tag(spec.name)}u{n}" for n in range(1, spec.guests.count + 1)]
+        return [f"pv{tag(spec.name)}u{n}" for n in range(1, spec.guests.links + 1)]
     found: list[UplinkFacts] = []
     problems: list[str] = []
-    for n, word in enumerate(spec.uplinks[: spec.guests.count]):
+    for n, word in enumerate(spec.uplinks[: spec.guests.links]):
         hits = [u for u in facts.uplinks if word.lower() in (u.name.lower(), u.pci, u.mac)]
         if not hits:
             near = _near(word, [u.name for u in facts.uplinks])
             problems.append(f"uplinks.{n}: the host {facts.host} has no NIC {word!r}{near}")
         elif hits[0] in found:
-            problems.append(f"uplinks.{n}: {word!r} is {hits[0].name}, which another guest has")
+            problems.append(f"uplinks.{n}: {word!r} is {hits[0].name}, which another NIC has")
         else:
             found.append(hits[0])
     if problems:
@@ -247,18 +261,19 @@ def _uplinks(spec: Spec, facts: Facts) -> list[str]:
 def _links(spec: Spec, uplinks: list[str]) -> Iterator[Link]:
     subnets = IPv4Network(spec.network.subnet).subnets(new_prefix=spec.network.prefix)
     next(subnets)  # the first is left out: with it, link 1 would be subnet 0
-    short = tag(spec.name)
+    short, each = tag(spec.name), spec.guests.nics_each
     for n, (uplink, subnet) in enumerate(zip(uplinks, subnets, strict=False), 1):
         far = spec.load_generator.ports[n - 1] if spec.load_generator else f"pv{short}c{n}"
         yield Link(
             number=n,
-            guest=f"{spec.guests.name}{n}",
+            guest=f"{spec.guests.name}{(n - 1) // each + 1}",
             uplink=uplink,
             switch=f"pv{short}b{n}",
             port=far,
             guest_address=f"{subnet[2]}/{subnet.prefixlen}",
             client_address=f"{subnet[1]}/{subnet.prefixlen}",
             control_port=spec.network.port + 2 * n - 2,
+            nic=(n - 1) % each + 1,
         )
 
 
@@ -322,34 +337,36 @@ def _pins(spec: Spec, facts: Facts, number: int) -> tuple[str, ...]:
     return (mine,) * spec.guests.vcpus
 
 
-def _guest(spec: Spec, facts: Facts, image: str, link: Link) -> Guest:
+def _guest(spec: Spec, facts: Facts, image: str, links: Sequence[Link]) -> Guest:
     guests, cpu = spec.guests, spec.guests.cpu
+    number = (links[0].number - 1) // len(links)  # from 0
     management = management_subnet(spec)
     has_emulator = "guests.cpu.emulator_pin" not in facts.cannot
-    at = IPv4Interface((management[FIRST_GUEST + link.number - 1], management.prefixlen))
+    at = IPv4Interface((management[FIRST_GUEST + number], management.prefixlen))
     return Guest(
-        name=link.guest,
+        name=links[0].guest,
         vcpus=guests.vcpus,
         memory_mib=guests.memory_mib,
         image=image,
         management=Vnic(
             switch=spec.management.bridge or f"pv{tag(spec.name)}m",
             model=facts.words["paravirtual"],
-            mac=mac(facts.mac_prefix, spec.name, link.number, 0),
+            mac=mac(facts.mac_prefix, spec.name, number + 1, 0),
             address=str(at),
         ),
-        nics=(
+        nics=tuple(
             Vnic(
                 switch=link.switch,
                 model=nic_model(guests.nic.model, facts) or guests.nic.model,
-                mac=mac(facts.mac_prefix, spec.name, link.number, 1),
+                mac=mac(facts.mac_prefix, spec.name, number + 1, link.nic),
                 address=link.guest_address,
                 mtu=spec.switch.mtu,
                 rate_mbit=guests.nic.rate_mbit,
-            ),
+            )
+            for link in links
         ),
         accel=facts.accel,
-        pins=_pins(spec, facts, link.number - 1),
+        pins=_pins(spec, facts, number),
         emulator_pin=cpu.emulator_pin or (_dom0(spec).cpus if has_emulator else None),
         weight=cpu.weight,
         cap_percent=cpu.cap_percent,

@@ -16,7 +16,7 @@ from provision.proving import doubtful, verify
 from provision.resources import BOOT, STATES, Cable, Guest, Namespace, Port, key
 from provision.session import Session, forget
 from provision.spec import describe
-from provision.testbed import Testbed
+from provision.testbed import Testbed, of_guests
 
 LAB = "lab"  # the journal's subject that says: the lab was built, and nothing on it yet
 LAB_KINDS = frozenset({Namespace.kind, Cable.kind, Port.kind})
@@ -65,9 +65,10 @@ def up(session: Session) -> Built:
     _note(session, testbed, found)
     session.access.public_key()
     session.access.trust(testbed.guests)
-    after = graph({**journal.wants(), **{key(r): r for r in testbed.resources}}.values())
-    session.carry_out(goes, backwards(after))
-    session.carry_out(comes, after)
+    wants, asked = journal.wants(), {key(r): r for r in testbed.resources}
+    stands = {s.key: s.have for s in goes if s.have is not None}
+    session.carry_out(goes, backwards(graph({**asked, **wants, **stands}.values())))
+    session.carry_out(comes, graph({**wants, **asked}.values()))
     write_python(session.state, spec.name)
     journal.remember(LINKS, {LINKS: [asdict(link) for link in testbed.links]})
     session.go_on("all is built, and not verified yet")
@@ -96,6 +97,7 @@ def _note(session: Session, testbed: Testbed, found: Sequence[Step]) -> None:
     journal, steps_of = session.journal, {step.key for step in found}
     for k in journal.unfinished() - steps_of:
         journal.done(k)  # it was cut short after its last word: all is as asked
+    links = of_guests(testbed.links)
     known, wanted, after = journal.originals(), journal.wants(), graph(testbed.resources)
     for state in testbed.resources:
         k = key(state)
@@ -103,8 +105,8 @@ def _note(session: Session, testbed: Testbed, found: Sequence[Step]) -> None:
             journal.begin(k, None, state)  # a down was cut short: it goes with what bears it
             journal.done(k)
     for guest in testbed.guests:
-        port = next((Port.kind, link.port) for link in testbed.links if link.guest == guest.name)
-        if below({key(guest), port}, after) & steps_of:
+        ports = {(Port.kind, link.port) for link in links[guest.name]}
+        if below({key(guest), *ports}, after) & steps_of:
             journal.doubt(guest.name)
         mended = isinstance(session.driver, Keeper) and wanted.get(key(guest)) == guest
         if key(guest) in steps_of and not mended:

@@ -179,6 +179,7 @@ class Vsphere:
             notes=notes,
             unfit=self.fit.unfit,
             management=fit.MANAGEMENT,
+            most_nics=fit.MOST_NICS,
             mac_prefix="00:50:56",
             simulated=self.simulated,
         )

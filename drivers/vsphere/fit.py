@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from provision.image import Image
 
 MEMORY_STEP_MIB = 4
+MOST_NICS = 9  # ten a VM (configmax.esp.vmware.com), its management's included
 LIVE = frozenset({"weight", "cap_percent", "reserve_percent", "memory_reserve_mib", "pins"})
 RESTART = frozenset({"vcpus", "memory_mib", "management", "nics", "latency", "running"})
 _DOM0 = "ESXi has no dom0: the VMkernel schedules itself; "

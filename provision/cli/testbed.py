@@ -117,15 +117,16 @@ def up(events: bool, quiet: bool, as_json: bool, reboot: bool, **options: Any) -
 
 
 def guest_table(guests: tuple[Guest, ...], facts: dict[str, dict[str, Any]]) -> list[str]:
-    """One line a guest: where it is, what its vNIC is, and what proved it."""
+    """One line a vNIC: where its guest is, what it is, and what proved it."""
     lines = [f"{'GUEST':<8} {'MANAGEMENT':<15} {'vNIC':<9} {'ADDRESS':<15} {'SWITCH':<12} STARTED"]
     for guest in guests:
-        nic, seen = guest.nics[0], facts.get(guest.name, {})
+        seen = facts.get(guest.name, {})
         started = f"{seen.get('started', '?')} ({seen.get('accel', guest.accel)})"
-        lines.append(
-            f"{guest.name:<8} {guest.management.address.split('/')[0]:<15} {nic.model:<9} "
-            f"{nic.address.split('/')[0]:<15} {nic.switch:<12} {started}"
-        )
+        for nic in guest.nics:
+            lines.append(
+                f"{guest.name:<8} {guest.management.address.split('/')[0]:<15} {nic.model:<9} "
+                f"{nic.address.split('/')[0]:<15} {nic.switch:<12} {started}"
+            )
     return lines
 
 

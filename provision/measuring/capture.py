@@ -20,12 +20,12 @@ SILENT_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """One netperf as it ran: ``started_s`` (epoch) is just before its exec.
+    """One netperf as it ran, called as its pair; ``started_s`` (epoch) is just before its exec.
 
     ``fault`` says in words how it ended badly; "" = well.
     """
 
-    guest: str
+    pair: str
     started_s: float | None
     output: Output
     raw: str
@@ -128,7 +128,7 @@ def _capture(data: Mapping[str, Any]) -> Capture:
 def _stream(data: Mapping[str, Any], stopped: str) -> Stream:
     output = parse(data["stdout"])
     return Stream(
-        guest=data["pair"],
+        pair=data["pair"],
         started_s=data["exec"][0] if data["exec"] else None,
         output=output,
         raw=data["stdout"],

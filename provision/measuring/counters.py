@@ -26,7 +26,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """By guest: the NIC's payload rate, and by how many per cent netperf's rate is off it."""
+    """By pair: the NIC's payload rate, and by how many per cent netperf's rate is off it."""
 
     rates_mbit: Mapping[str, float]
     off_percent: Mapping[str, float]
@@ -38,19 +38,19 @@ class Counted:
 
         Of a stream that is missing or ended badly nothing is said: that is a reason already.
         """
-        sound = {s.guest for s in capture.streams if not s.fault}
+        sound = {s.pair for s in capture.streams if not s.fault}
         buffered_mbit = 2 * asked.options.socket_buffer_bytes * 8 / 1e6 / asked.options.duration_s
-        for guest, nic in ((p.guest, p.port_nic) for p in asked.pairs if p.guest in sound):
-            seen = self.rates_mbit.get(guest)
+        for pair, nic in ((p.name, p.port_nic) for p in asked.pairs if p.name in sound):
+            seen = self.rates_mbit.get(pair)
             if seen is None:
-                yield f"{guest}: {nic} of the load generator was not watched during the window"
-            elif guest not in self.off_percent:
-                yield f"{guest}: no interim result within the window to compare with {nic}"
-            elif abs(self.off_percent[guest]) > AGREE_PERCENT + (
+                yield f"{pair}: {nic} of the load generator was not watched during the window"
+            elif pair not in self.off_percent:
+                yield f"{pair}: no interim result within the window to compare with {nic}"
+            elif abs(self.off_percent[pair]) > AGREE_PERCENT + (
                 100 * buffered_mbit / seen if seen > 0 else 0.0
             ):
                 yield (
-                    f"{guest}: netperf says {said[guest]:.1f} Mbit/s, {nic} of the load "
+                    f"{pair}: netperf says {said[pair]:.1f} Mbit/s, {nic} of the load "
                     f"generator carried {seen:.1f}"
                 )
 
@@ -58,16 +58,16 @@ class Counted:
 def counters(capture: Capture, asked: Asked, window: Window) -> Counted:
     """The comparison is made over whole interim results, so that none has to be cut."""
     rates, off = {}, {}
-    streams = {s.guest: s for s in capture.streams}
+    streams = {s.pair: s for s in capture.streams}
     received = asked.workload.direction == "send"
     for pair in asked.pairs:
-        link, stream = capture.links.get(pair.port_nic), streams.get(pair.guest)
+        link, stream = capture.links.get(pair.port_nic), streams.get(pair.name)
         if link is None or stream is None:
             continue
         rate = payload_mbit(link, window, received=received)
         if rate is None:
             continue
-        rates[pair.guest] = rate
+        rates[pair.name] = rate
         inside = [i for i in stream.output.interims
                   if i.begin_s >= window.begin_s and i.end_s <= window.end_s]  # fmt: skip
         if not inside:
@@ -75,7 +75,7 @@ def counters(capture: Capture, asked: Asked, window: Window) -> Counted:
         own = Window(inside[0].begin_s, inside[-1].end_s)
         seen, said = payload_mbit(link, own, received=received), mean_rate(inside, own)
         if seen is not None:
-            off[pair.guest] = 100 * (said - seen) / seen if seen > 0 else 100.0
+            off[pair.name] = 100 * (said - seen) / seen if seen > 0 else 100.0
     return Counted(rates, off)
 
 
@@ -91,7 +91,7 @@ def strayed(capture: Capture, asked: Asked, window: Window, aggregate_mbit: floa
 
 def cables(seen: Mapping[str, float], uplinks: Mapping[str, float]) -> Iterator[str]:
     """Uplinks that carried something else than their far ends."""
-    for guest in seen.keys() & uplinks.keys():
-        near, far = uplinks[guest], seen[guest]
+    for pair in seen.keys() & uplinks.keys():
+        near, far = uplinks[pair], seen[pair]
         if abs(near - far) > max(STRAY_MBIT, far * UPLINK_PERCENT / 100):
-            yield f"{guest}: the uplink carried {near:.1f} Mbit/s, its far end {far:.1f}"
+            yield f"{pair}: the uplink carried {near:.1f} Mbit/s, its far end {far:.1f}"

@@ -24,9 +24,10 @@ RESULTS = "results.jsonl"
 class Subject:
     """What was measured, and how: samples that differ in any of it are never averaged together.
 
-    ``nic`` is the exact model, ``netperf`` its version and hashes on the guests, ``image`` the
-    digest of the guests' golden image; ``wire_mbit`` is the links' speed, None = not known;
-    the ratios are all guests' vCPUs per CPU left to them, and their memory per the host's.
+    ``nic`` is the exact model, ``nics_each`` how many of it a guest has, ``netperf`` its version
+    and hashes on the guests, ``image`` the digest of the guests' golden image; ``wire_mbit`` is the
+    links' speed, None = not known; the ratios are all guests' vCPUs per CPU left to them, and their
+    memory per the host's.
     """
 
     hypervisor: str
@@ -45,6 +46,7 @@ class Subject:
     wire_mbit: int | None = None
     cpu_ratio: float | None = None
     memory_ratio: float | None = None
+    nics_each: int = 1
 
 
 @dataclass(frozen=True, slots=True)

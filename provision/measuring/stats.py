@@ -31,8 +31,9 @@ class Interval:
 class Summary:
     """One workload's valid samples. ``taken`` counts all, ``redone`` those after a first try.
 
-    ``range_mbit`` is from the least to the most that any guest had in any sample; ``jain`` is the
-    mean of the samples' own indices, ``jain_least`` the least of them.
+    ``guests_mbit`` is by guest, ``links_mbit`` by stream. ``range_mbit`` is from the least to the
+    most that any guest had in any sample, ``links_range_mbit`` that any stream had; ``jain`` is the
+    mean of the samples' own indices among their streams, ``jain_least`` the least of them.
     """
 
     workload: str
@@ -46,6 +47,8 @@ class Summary:
     host_percent: Interval | None
     jain: float | None
     jain_least: float | None
+    links_mbit: Mapping[str, Interval]
+    links_range_mbit: tuple[float, float] | None
 
 
 def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
@@ -84,10 +87,8 @@ def summarise(samples: Iterable[Sample]) -> list[Summary]:
 
 def _summary(name: str, taken: Sequence[Sample]) -> Summary:
     findings = [s.finding for s in taken if s.valid]
-    guests = list(dict.fromkeys(g for f in findings for g in f.guests_mbit))
-    means = {g: interval([f.guests_mbit[g] for f in findings]) for g in guests}
-    rates = [rate for f in findings for rate in f.guests_mbit.values()]
-    fair = [j for f in findings if (j := jain(list(f.guests_mbit.values()))) is not None]
+    guests, links = ([f.guests_mbit for f in findings], [f.streams_mbit for f in findings])
+    fair = [j for shares in links if (j := jain(list(shares.values()))) is not None]
     host = [sum(f.host_percent) for f in findings if f.host_percent]
     return Summary(
         workload=name,
@@ -96,9 +97,21 @@ def _summary(name: str, taken: Sequence[Sample]) -> Summary:
         invalid=sum(not s.valid for s in taken),
         redone=sum(s.attempt > 1 for s in taken),
         aggregate_mbit=interval([f.aggregate_mbit for f in findings]) if findings else None,
-        guests_mbit=means,
-        range_mbit=(min(rates), max(rates)) if rates else None,
+        guests_mbit=_means(guests),
+        range_mbit=_range(guests),
         host_percent=interval(host) if host else None,
         jain=sum(fair) / len(fair) if fair else None,
         jain_least=min(fair, default=None),
+        links_mbit=_means(links),
+        links_range_mbit=_range(links),
     )
+
+
+def _means(shares: Sequence[Mapping[str, float]]) -> dict[str, Interval]:
+    names = dict.fromkeys(name for one in shares for name in one)
+    return {name: interval([one[name] for one in shares]) for name in names}
+
+
+def _range(shares: Sequence[Mapping[str, float]]) -> tuple[float, float] | None:
+    rates = [rate for one in shares for rate in one.values()]
+    return (min(rates), max(rates)) if rates else None

@@ -90,7 +90,7 @@ def _take(bench: Bench, workload: Workload, repetition: int, attempt: int, subje
         ended_s = _play(bench, workload, raw, subject)
     capture = load(raw / "streams.json")
     for stream in capture.streams:
-        (raw / f"{stream.guest}.txt").write_text(stream.raw)
+        (raw / f"{stream.pair}.txt").write_text(stream.raw)
     asked = Asked(workload, bench.options, bench.pairs, bench.apart)
     shift_s, warnings = _clock(capture, ended_s)
     usages = [replace(u, at_s=u.at_s + shift_s) for u in meter.usages]

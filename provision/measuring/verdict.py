@@ -27,12 +27,14 @@ JUMP_S = 0.05  # of the load generator's clock
 class Finding:
     """What one sample says. It is valid where there are no ``reasons`` against it.
 
-    Rates are payload over the window. ``counters_mbit`` is the same from the load generator's
-    NICs, ``uplinks_mbit`` from the hypervisor's; ``disagreement_percent`` is netperf against the
-    former. CPU figures are per cent of one CPU, over the same window: ``clients_percent`` is all
-    netperf clients together, ``others_percent`` what the hypervisor's host did for neither guests
-    nor netperf, None = not known. ``dom0_percent`` is by dom0's vCPU, ``irqs_per_s`` by the CPU,
-    of dom0 or of the host, that served the devices' interrupts; () = not known.
+    Rates are payload over the window: ``guests_mbit`` by guest, ``links_mbit`` by pair (empty in
+    results of versions that knew one NIC a guest). ``counters_mbit`` is the latter from the load
+    generator's NICs, ``uplinks_mbit`` from the hypervisor's; ``disagreement_percent`` is netperf
+    against the former. CPU figures are per cent of one CPU, over the same window:
+    ``clients_percent`` is all netperf clients together, ``others_percent`` what the hypervisor's
+    host did for neither guests nor netperf, None = not known. ``dom0_percent`` is by dom0's vCPU,
+    ``irqs_per_s`` by the CPU, of dom0 or of the host, that served the devices' interrupts; () = not
+    known.
     """
 
     reasons: tuple[str, ...]
@@ -53,10 +55,16 @@ class Finding:
     others_percent: float | None = None
     dom0_percent: tuple[float, ...] = ()
     irqs_per_s: tuple[float, ...] = ()
+    links_mbit: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def valid(self) -> bool:
         return not self.reasons
+
+    @property
+    def streams_mbit(self) -> Mapping[str, float]:
+        """The rate of each stream by its pair's name, whatever version wrote this."""
+        return self.links_mbit or self.guests_mbit
 
     @property
     def disturbed(self) -> bool:
@@ -71,9 +79,8 @@ def judge(capture: Capture, asked: Asked, usages: Sequence[Usage] = ()) -> Findi
     ``usages`` are the hypervisor's counters, with moments by the load generator's clock.
     """
     window = common(capture.streams, asked.options)
-    by_guest = {s.guest: s for s in capture.streams}
-    rates = {p.guest: 0.0 for p in asked.pairs}
-    rates |= {g: mean_rate(s.output.interims, window) for g, s in by_guest.items()}
+    rates = {p.name: 0.0 for p in asked.pairs}
+    rates |= {s.pair: mean_rate(s.output.interims, window) for s in capture.streams}
     counted = counters(capture, asked, window)
     begins = [s.output.interims[0].begin_s for s in capture.streams if s.output.interims]
     skew_s = max(begins) - min(begins) if begins else 0.0
@@ -96,7 +103,8 @@ def judge(capture: Capture, asked: Asked, usages: Sequence[Usage] = ()) -> Findi
         window_s=window.length_s,
         skew_ms=1000 * skew_s,
         aggregate_mbit=sum(rates.values()),
-        guests_mbit=rates,
+        guests_mbit=_by_guest(rates, asked),
+        links_mbit=rates,
         counters_mbit=counted.rates_mbit,
         disagreement_percent=counted.off_percent,
         uplinks_mbit=side.uplinks_mbit,
@@ -109,6 +117,16 @@ def judge(capture: Capture, asked: Asked, usages: Sequence[Usage] = ()) -> Findi
         dom0_percent=side.dom0_percent,
         irqs_per_s=side.irqs_per_s,
     )
+
+
+def _by_guest(rates: Mapping[str, float], asked: Asked) -> dict[str, float]:
+    """What all of a guest's NICs carried together; a stream of nobody's stands for itself."""
+    guests = {p.name: p.guest for p in asked.pairs}
+    found: dict[str, float] = {}
+    for pair, rate in rates.items():
+        guest = guests.get(pair, pair)
+        found[guest] = found.get(guest, 0.0) + rate
+    return found
 
 
 def _others(side: Load, clients: float | None) -> float | None:
@@ -126,24 +144,24 @@ def _started(capture: Capture, asked: Asked, skew_s: float) -> Iterator[str]:
         yield f"the load generator's clock was stepped by {1000 * capture.clock_jump_s:.0f} ms"
     if skew_s > asked.options.ramp_s:
         yield f"started {skew_s:.2f} s apart, more than the ramp of {asked.options.ramp_s:g} s"
-    there = {s.guest for s in capture.streams}
-    yield from (f"{p.guest}: no stream" for p in asked.pairs if p.guest not in there)
+    there = {s.pair for s in capture.streams}
+    yield from (f"{p.name}: no stream" for p in asked.pairs if p.name not in there)
 
 
 def _ran(stream: Stream, asked: Asked, window: Window) -> Iterator[str]:
     """What is wrong with one stream by its own word."""
-    guest, output = stream.guest, stream.output
+    pair, output = stream.pair, stream.output
     if stream.fault:
-        yield f"{guest}: {stream.fault}"
+        yield f"{pair}: {stream.fault}"
         return
     if output.missing:
-        yield f"{guest}: netperf did not tell {', '.join(output.missing)}"
+        yield f"{pair}: netperf did not tell {', '.join(output.missing)}"
         return
     if not output.interims:
-        yield f"{guest}: no interim results"
+        yield f"{pair}: no interim results"
         return
-    yield from (f"{guest}: {words}" for words in _whole(stream, asked, window))
-    yield from (f"{guest}: {words}" for words in _as_asked(stream, asked))
+    yield from (f"{pair}: {words}" for words in _whole(stream, asked, window))
+    yield from (f"{pair}: {words}" for words in _as_asked(stream, asked))
 
 
 def _whole(stream: Stream, asked: Asked, window: Window) -> Iterator[str]:

@@ -69,7 +69,7 @@ def _payload_mbit(octets: float, frames: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The hypervisor's side of a window: per cent of one CPU, and payload by guest.
+    """The hypervisor's side of a window: per cent of one CPU, and payload by pair.
 
     ``dom0_percent`` is by dom0's vCPU, ``irqs_per_s`` by the CPU that served the interrupts.
     """
@@ -105,7 +105,7 @@ def load(usages: Sequence[Usage], pairs: Sequence[Pair], window: Window, *, sent
         if all(pair.uplink in u.nics for u in usages):
             rows = [u.nics[pair.uplink] for u in usages]
             octets, packets = rate([r[sent] for r in rows]), rate([r[2 + sent] for r in rows])
-            uplinks[pair.guest] = _payload_mbit(octets, packets)
+            uplinks[pair.name] = _payload_mbit(octets, packets)
     return Load(
         host_percent=tuple(100 * r for r in rates([u.host_busy_s for u in usages])),
         guest_percent={guest: 100 * rate(values) for guest, values in busy.items()},

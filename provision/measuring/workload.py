@@ -30,10 +30,10 @@ INTERIM = re.compile(r"NETPERF_(INTERIM_RESULT|UNITS|INTERVAL|ENDING)\[(\d+)\]")
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A guest and its partner: the load generator's own address and NIC on the guest's link.
+    """A guest's NIC and its partner: the load generator's own address and NIC on that link.
 
     ``server`` and ``client`` are addresses without prefix; ``uplink`` is the hypervisor's NIC of
-    that link, "" = not known.
+    that link, "" = not known; ``nic`` counts the guest's own from 1, 0 = it has but one.
     """
 
     guest: str
@@ -43,6 +43,12 @@ class Pair:
     data_port: int
     port_nic: str
     uplink: str = ""
+    nic: int = 0
+
+    @property
+    def name(self) -> str:
+        """What the pair's stream is called: its guest, and which of several links."""
+        return f"{self.guest}.link{self.nic}" if self.nic else self.guest
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +129,7 @@ def plan(workload: Workload, pairs: Iterable[Pair], options: Options) -> dict[st
     """What the load generator is to do for one sample, but for where it keeps its files."""
     streams = [
         {
-            "pair": p.guest, "server": p.server, "local": p.client, "nic": p.port_nic,
+            "pair": p.name, "server": p.server, "local": p.client, "nic": p.port_nic,
             "control_port": p.control_port, "data_port": p.data_port,
         }
         for p in pairs

@@ -91,13 +91,14 @@ def rows(folders: Sequence[Path]) -> list[dict[str, str]]:
     found = [(id_, s, samples) for id_, samples in groups for s in summarise(samples)]
     names = list(dict.fromkeys(s.workload for _, s, _ in found))
     numbers = {id_: n for n, (id_, _) in enumerate(groups, 1)}
+    several = any(s.subject.nics_each > 1 for _, samples in groups for s in samples)
     cells = []
     for name in names:
         mine = [entry for entry in found if entry[1].workload == name]
         first = mine[0][1].aggregate_mbit
         for id_, summary, samples in mine:
             row = {"run": str(numbers[id_])} if len(folders) > 1 else {}
-            cells.append(row | _cells(summary, samples))
+            cells.append(row | _cells(summary, samples, several))
             if len(folders) > 1:
                 mean = summary.aggregate_mbit
                 ratio = mean.mean / first.mean if mean and first and first.mean else None
@@ -105,19 +106,23 @@ def rows(folders: Sequence[Path]) -> list[dict[str, str]]:
     return cells
 
 
-def _cells(summary: Summary, samples: Sequence[Sample]) -> dict[str, str]:
+def _cells(summary: Summary, samples: Sequence[Sample], several: bool) -> dict[str, str]:
+    """A row; ``several``: a guest of any of the runs has more than one NIC."""
     worst = _extremes(summary, samples)
-    least, most = summary.range_mbit or (None, None)
     valid = summary.taken - summary.invalid
     redone = f", {summary.redone} redone" if summary.redone else ""
 
     def shown(value: float | None, form: str) -> str:
         return "-" if value is None else format(value, form)
 
+    def reach(found: tuple[float, float] | None) -> str:
+        return f"{found[0]:,.0f} to {found[1]:,.0f}" if found else "-"
+
     return {
         "workload": summary.workload,
         "Mbit/s": spread(summary.aggregate_mbit),
-        "per guest": "-" if least is None else f"{shown(least, ',.0f')} to {shown(most, ',.0f')}",
+        "per guest": reach(summary.range_mbit),
+        **({"per NIC": reach(summary.links_range_mbit)} if several else {}),
         "Jain (least)": "-"
         if summary.jain is None
         else f"{summary.jain:.3f} ({shown(summary.jain_least, '.3f')})",

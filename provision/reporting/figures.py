@@ -157,7 +157,7 @@ def _stack(axes: Axes, x: int, group: Group, summary: Summary) -> None:
     top = total.mean + (total.half or 0)
     subject = group.samples[0].subject
     if subject.wire_mbit:
-        wire = subject.wire_mbit * subject.guests
+        wire = subject.wire_mbit * subject.guests * subject.nics_each
         axes.plot([x - 0.36, x + 0.36], [wire, wire], color=INK, linestyle="--", linewidth=0.9)
         if top > 0.9 * wire:
             top = max(top, wire)  # the number would cross the line
@@ -178,7 +178,7 @@ def _series(name: str, group: Group, sample: Sample, capture: Capture) -> Drawin
         if interims:
             edges = [interims[0].begin_s - zero, *(i.end_s - zero for i in interims)]
             axes.stairs([i.rate for i in interims], edges, color=colour, linewidth=1.1,
-                        baseline=None, label=stream.guest if few else None)  # fmt: skip
+                        baseline=None, label=stream.pair if few else None)  # fmt: skip
     axes.set_xlabel("seconds since the common window opened")
     axes.set_ylabel("Mbit/s of payload")
     axes.margins(x=0.02, y=0.1)

@@ -41,8 +41,8 @@ class Spec(Section):
     )
     uplinks: tuple[NicAddress, ...] = Field(
         default=(),
-        description="The host's NICs, by name, PCI address or MAC: the first is guest 1's own, and "
-        "so on. None makes an emulated lab.",
+        description="The host's NICs, by name, PCI address or MAC: the first is guest 1's own "
+        "(with `guests.nics_each`, the first few), and so on. None makes an emulated lab.",
     )
     overcommit: bool = Field(
         default=False,

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from provision.spec import Spec
 
 COUNT, UPLINKS = ("guests", "count"), ("uplinks",)
+EACH = ("guests", "nics_each")
 GENERATOR, PORTS = ("load_generator",), ("load_generator", "ports")
 NETWORK, MANAGEMENT = ("network", "subnet"), ("management", "subnet")
 PREFIX = ("network", "prefix")
@@ -42,12 +43,14 @@ def _uplinks(spec: Spec) -> Iterator[Fault]:
     guests, uplinks = spec.guests, spec.uplinks
     if not uplinks:
         return
-    if guests.count > len(uplinks):
-        what = f"{guests.count} guests want an uplink each; there are {len(uplinks)}"
-        yield Fault(what, (COUNT, UPLINKS))
+    if guests.links > len(uplinks):
+        each = "an uplink" if guests.nics_each == 1 else f"{guests.nics_each} uplinks"
+        some = "1 guest wants" if guests.count == 1 else f"{guests.count} guests want"
+        what = f"{some} {each}{' each' * (guests.count > 1)}; there are {len(uplinks)}"
+        yield Fault(what, (COUNT, EACH, UPLINKS))
     for i, uplink in enumerate(uplinks):
         if uplink in uplinks[:i]:
-            first = f"{guests.name}{uplinks.index(uplink) + 1}"
+            first = f"{guests.name}{uplinks.index(uplink) // guests.nics_each + 1}"
             yield Fault(f"{uplink} is already the uplink of {first}", ((*UPLINKS, i),))
     if spec.lab.rate_mbit is not None:
         what = "only the emulated lab has a rate; uplinks have that of their cables"
@@ -74,16 +77,16 @@ def _load_generator(spec: Spec) -> Iterator[Fault]:
 
 
 def _links(spec: Spec) -> Iterator[Fault]:
-    count, net, prefix = spec.guests.count, spec.network.subnet, spec.network.prefix
+    count, net, prefix = spec.guests.links, spec.network.subnet, spec.network.prefix
     have = 2 ** (prefix - net.prefixlen) - 1 if prefix >= net.prefixlen else 0
     if count > have:
-        some = units.counted(have, "guest")
+        some = units.counted(have, "guest" if spec.guests.nics_each == 1 else "link")
         what = f"{net} has /{prefix} subnets for {some}, not {count} (the first is left out)"
-        yield Fault(what, (NETWORK, PREFIX, COUNT))
+        yield Fault(what, (NETWORK, PREFIX, COUNT, EACH))
     if (last := spec.network.port + 2 * count - 1) > 65535:
         pairs = units.counted(count, "pair")
         what = f"{pairs} from port {spec.network.port} on would end at port {last}"
-        yield Fault(what, (("network", "port"), COUNT))
+        yield Fault(what, (("network", "port"), COUNT, EACH))
     if net.overlaps(management := testbed.management_subnet(spec)):
         what = f"{net} of the links and {management} of the management overlap"
         yield Fault(what, (MANAGEMENT, NETWORK, ("name",)))
@@ -111,9 +114,9 @@ def _cpu(spec: Spec) -> Iterator[Fault]:
         most = f"{guests.vcpus} vCPUs can use" if guests.vcpus > 1 else "1 vCPU can use"
         what = f"should be at most {100 * guests.vcpus}: all that {most}"
         yield Fault(what, (("guests", "cpu", "cap_percent"), ("guests", "vcpus")))
-    if isinstance(dom0.irq_affinity, tuple) and len(dom0.irq_affinity) != guests.count:
-        what = f"one CPU list for each uplink: {guests.count}, not {len(dom0.irq_affinity)}"
-        yield Fault(what, (("dom0", "irq_affinity"), COUNT))
+    if isinstance(dom0.irq_affinity, tuple) and len(dom0.irq_affinity) != guests.links:
+        what = f"one CPU list for each uplink: {guests.links}, not {len(dom0.irq_affinity)}"
+        yield Fault(what, (("dom0", "irq_affinity"), COUNT, EACH))
     if dom0.vcpus is not None and dom0.pin and len(units.cpus(dom0.pin)) != dom0.vcpus:
         have = len(units.cpus(dom0.pin))
         what = f"counts {have} CPUs, and dom0.vcpus is {dom0.vcpus}; give one of the two"

@@ -24,6 +24,7 @@ from provision.spec.types import (
     Model,
     Mtu,
     NicAddress,
+    NicsEach,
     Pin,
     Prefix,
     RateMbit,
@@ -75,6 +76,11 @@ class Cpu(Section):
 class Guests(Section):
     count: Count = Field(default=1, description="How many guests.")
     name: Prefix = Field(default="vm", description="What their names begin with: `vm1`, `vm2`, …")
+    nics_each: NicsEach = Field(
+        default=1,
+        description="vNICs of each guest that are measured, each with an uplink, a subnet and a "
+        "stream of its own.",
+    )
     vcpus: Count = Field(default=1, description="Virtual CPUs of each guest.")
     memory_mib: MemoryMib = Field(
         default=1024, validation_alias="memory", description="Memory of each guest."
@@ -110,6 +116,11 @@ class Guests(Section):
     )
     nic: Nic = Field(default=Nic(), description="The vNIC that is measured.")
     cpu: Cpu = Field(default=Cpu(), description="How the hypervisor schedules each guest.")
+
+    @property
+    def links(self) -> int:
+        """How many uplinks, subnets and streams all guests together have."""
+        return self.count * self.nics_each
 
 
 class Switches(Section):

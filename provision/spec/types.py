@@ -225,6 +225,8 @@ SshTarget = Annotated[
     ),
 ]
 Count = Annotated[int, Strict(), Field(ge=1)]
+#: what a guest's run of MACs has room for, see provision.testbed.mac
+NicsEach = Annotated[int, Strict(), Field(ge=1, le=15)]
 CpuList = Annotated[str, BeforeValidator(_cpus), WithJsonSchema(_CPU_LIST)]
 Pin = Annotated[
     str | tuple[str, ...] | None,

@@ -93,6 +93,20 @@ def test_every_change_is_made(driver: Driver, peer: Peer) -> None:
         assert driver.read(key(other)) == other
 
 
+def test_a_guest_has_as_many_nics_as_asked_each_on_its_switch(driver: Driver, peer: Peer) -> None:
+    """From the start, and when the wish for them comes and goes."""
+    for switch in peer.switches:
+        driver.put(switch)
+    first = peer.guest.nics[0]
+    second = replace(
+        first, switch=peer.switches[0].name, mac=f"{first.mac[:-2]}7f", address="198.18.251.2/24"
+    )
+    several = replace(peer.guest, nics=(first, second))
+    for want in (several, peer.guest, several):
+        driver.put(want)
+        assert driver.read(key(want)) == want
+
+
 def test_a_stopped_guest_reads_as_stopped_and_put_starts_it(driver: Driver, peer: Peer) -> None:
     for switch in peer.switches:
         driver.put(switch)

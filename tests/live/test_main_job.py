@@ -80,6 +80,32 @@ def _trustworthy(result: dict[str, list[dict[str, list[dict[str, object]]]]]) ->
         assert all(abs(v) < 2 for v in finding["disagreement_percent"].values())
 
 
+def test_three_nics_in_one_guest_have_a_link_and_a_stream_each(
+    shell: Shell, as_before: Check
+) -> None:
+    """Restored, so that each is plugged in; every stream agrees with its own uplink's counters."""
+    up = ["up", "--vms", "1", "--rate", "40mbit", "-n", "test", "--set", "guests.nics_each=3"]
+    built = shell.json(*up)
+    seen = built["guests"]["vm1"]
+    names = {nic["name"] for nic in seen["nics"]}
+    assert names == {"mgmt", "link1", "link2", "link3"}
+    assert "as asked" in shell("verify", "-n", "test").stdout
+    result = shell.json("run", "netperf-send", "-n", "test", "--seconds", "2", "--repeat", "1")
+    (sample,) = [s for s in result["runs"][0]["samples"] if s["valid"]]
+    finding = sample["finding"]
+    links = finding["links_mbit"]
+    assert sorted(links) == ["vm1.link1", "vm1.link2", "vm1.link3"]
+    assert all(20 < rate < 42 for rate in links.values()), links
+    for near in (finding["counters_mbit"], finding["uplinks_mbit"]):
+        assert near == pytest.approx(links, rel=0.06)
+    assert finding["guests_mbit"] == {"vm1": pytest.approx(sum(links.values()))}
+    shell("reset", "-n", "test")
+    done = shell.json("up", "-n", "test", "--set", "guests.nics_each=1")
+    assert "! guest/vm1" in done["changed"]
+    shell("down", "-n", "test")
+    as_before()
+
+
 @pytest.mark.parametrize("model", ["e1000", "e1000e", "rtl8139", "vmxnet3"])
 def test_every_nic_model_carries_traffic(shell: Shell, as_before: Check, model: str) -> None:
     shell("up", "--vms", "1", "--nic", model, "--rate", "40mbit", "-n", "test")

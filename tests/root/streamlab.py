@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ OPTIONS = Options(duration_s=2, ramp_s=0.5)
 
 @dataclass(slots=True)
 class Lab:
-    """``pairs`` guests g1, g2, … and the load generator, all on this kernel's clock."""
+    """Guests g1, g2, … and the load generator, all on this kernel's clock."""
 
     prefix: str
     folder: Path
@@ -45,15 +45,18 @@ class Lab:
     def inventory(self, **generator: Any) -> dict[str, Any]:
         """Guests are reached by entering their namespace, the load generator by its Python."""
         guests = {
-            p.guest: {
+            name: {
                 "ansible_connection": "local",
                 "ansible_python_interpreter": sys.executable,
                 "netperf_shell": f"ip netns exec {self.guest(n)} sh",
-                "netperf_address": p.server,
-                "netperf_control_port": p.control_port,
-                "provision_folder": str(self.folder / p.guest),
+                "netperf_endpoints": [
+                    {"address": p.server, "port": p.control_port}
+                    for p in self.pairs
+                    if p.guest == name
+                ],
+                "provision_folder": str(self.folder / name),
             }
-            for n, p in enumerate(self.pairs, 1)
+            for n, name in enumerate(dict.fromkeys(p.guest for p in self.pairs), 1)
         }
         mine = {
             "ansible_connection": "local",
@@ -89,7 +92,7 @@ class Lab:
 
     def kill_netservers(self, *numbers: int) -> None:
         """Those of all guests, or of some."""
-        for number in numbers or range(1, len(self.pairs) + 1):
+        for number in numbers or range(1, len({p.guest for p in self.pairs}) + 1):
             for pid in self.netservers(number):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -108,7 +111,7 @@ def _cmdline(pid: int) -> str:
 
 
 @contextmanager
-def lab(prefix: str, guests: int, folder: Path) -> Iterator[Lab]:
+def lab(prefix: str, guests: int, folder: Path, nics_each: int = 1) -> Iterator[Lab]:
     """Make it, and leave nothing behind; ``prefix`` has six characters at most."""
     made = Lab(prefix, folder)
     with ExitStack() as stack:
@@ -116,7 +119,10 @@ def lab(prefix: str, guests: int, folder: Path) -> Iterator[Lab]:
         sh("ip", "-n", made.generator, "link", "set", "lo", "up")
         for n in range(1, guests + 1):
             stack.enter_context(machine(made.guest(n)))
-            made.pairs += (_link(made, n, stack),)
+            for nic in range(1, nics_each + 1):
+                number = (n - 1) * nics_each + nic
+                pair = _link(made, number, n, nic, stack)
+                made.pairs += (replace(pair, nic=nic if nics_each > 1 else 0),)
         python = folder / "python"
         python.write_text(f'#!/bin/sh\nexec ip netns exec {made.generator} python3 "$@"\n')
         python.chmod(0o755)
@@ -128,23 +134,24 @@ def lab(prefix: str, guests: int, folder: Path) -> Iterator[Lab]:
                     os.kill(int(pid), signal.SIGKILL)
 
 
-def _link(made: Lab, n: int, stack: ExitStack) -> Pair:
-    prefix, generator, guest = made.prefix, made.generator, made.guest(n)
+def _link(made: Lab, n: int, of: int, nic: int, stack: ExitStack) -> Pair:
+    """Link ``n`` of all, of the guest of this number its NIC ``nic``, from 1."""
+    prefix, generator, guest, inner = made.prefix, made.generator, made.guest(of), f"eth{nic - 1}"
     bridge, uplink, tap, far = f"{prefix}b{n}", f"{prefix}u{n}", f"{prefix}t{n}", f"c{n}"
     sh("ip", "link", "add", bridge, "type", "bridge")
     stack.callback(sh, "ip", "link", "del", bridge)
-    for here, there, where in ((uplink, far, generator), (tap, "eth0", guest)):
+    for here, there, where in ((uplink, far, generator), (tap, inner, guest)):
         sh("ip", "link", "add", here, "type", "veth", "peer", "name", there, "netns", where)
         sh("ip", "link", "set", here, "master", bridge, "up")
     server, client = f"198.18.{n}.2", f"198.18.{n}.1"
-    for namespace, nic, address in ((generator, far, client), (guest, "eth0", server)):
-        sh("ip", "-n", namespace, "addr", "add", f"{address}/24", "dev", nic)
-        sh("ip", "-n", namespace, "link", "set", nic, "up")
+    for namespace, end, address in ((generator, far, client), (guest, inner, server)):
+        sh("ip", "-n", namespace, "addr", "add", f"{address}/24", "dev", end)
+        sh("ip", "-n", namespace, "link", "set", end, "up")
     sh("ip", "link", "set", bridge, "up")
     shape = f"root tbf rate {RATE_MBIT}mbit burst 64kb latency 50ms".split()
     sh("tc", "qdisc", "add", "dev", uplink, *shape)
     sh("tc", "-n", generator, "qdisc", "add", "dev", far, *shape)
-    return Pair(f"vm{n}", server, client, 14000 + 2 * n, 14001 + 2 * n, far, uplink)
+    return Pair(f"vm{of}", server, client, 14000 + 2 * n, 14001 + 2 * n, far, uplink)
 
 
 def netperf(folder: Path) -> Path:

@@ -64,7 +64,7 @@ def capture(
 ) -> Capture:
     at = [START_S - 5 + 0.1 * n for n in range(300)]
     cpu = Series(at, [busy * (t - at[0]) for t in at])
-    carried = {p.port_nic: link(s) for p in PAIRS for s in streams if s.guest == p.guest}
+    carried = {p.port_nic: link(s) for p in PAIRS for s in streams if s.pair == p.name}
     return Capture(
         host="lg", kernel="6.1", netperf={"version": "2.7.0"}, released_s=START_S,
         ended_s=at[-1], stopped=None, streams=tuple(streams), links=carried | dict(links or {}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,26 @@ def test_a_guest_is_reached_by_its_management_and_measured_on_its_link(state: St
     assert (vm1["provision_uplink"], vm1["provision_switch"]) == ("eth1", "sw1")
     assert (vm1["provision_nic_model"], vm1["provision_nic_mac"]) == ("virtio", "52:54:00:12:34:51")
     assert (vm1["provision_started"], vm1["provision_kernel"]) == ("restored", "6.1.0")
+
+
+def test_all_links_of_a_guest_are_told(state: State) -> None:
+    """Both links are vm1's; what tells of one link is of its first."""
+    journal = Journal(state.root, "rack7")
+    both = [replace(link, guest="vm1", nic=n) for n, link in enumerate(LINKS, 1)]
+    journal.remember(inventory.LINKS, {inventory.LINKS: [asdict(link) for link in both]})
+    two = replace(guest(1), nics=(*guest(1).nics, *guest(2).nics))
+    journal.begin(("guest", "vm1"), None, two)
+    journal.done(("guest", "vm1"))
+    journal.close()
+    found = hosts(inventory.build(state, spec_of()), "guests")
+    assert list(found) == ["vm1"]
+    assert found["vm1"]["netperf_address"] == "198.18.1.2"
+    assert found["vm1"]["netperf_endpoints"] == [
+        {"address": "198.18.1.2", "port": 12865}, {"address": "198.18.2.2", "port": 12867},
+    ]  # fmt: skip
+    second = found["vm1"]["provision_links"][1]
+    assert (second["nic"], second["number"], second["uplink"]) == (2, 2, "eth2")
+    assert (second["nic_mac"], second["client_address"]) == ("52:54:00:12:34:52", "198.18.2.1")
 
 
 def test_a_guest_not_yet_verified_is_there_without_its_facts(state: State) -> None:

@@ -19,7 +19,7 @@ from provision.journal import Journal
 from provision.progress import Progress, quiet
 from provision.resources import Guest, Key, Port, Resource, Switch, Uplink, Vnic, key
 from provision.session import Session
-from provision.spec import restore
+from provision.spec import describe, restore
 from provision.standing import state_of
 from provision.state import State
 
@@ -42,6 +42,11 @@ class Bed:
         built = verbs.up(self.session)
         resetting.keep_clean(self.session, built.testbed)
         return built
+
+    def ask(self, **guests: int) -> None:
+        """The same testbed with other guests."""
+        data = describe(self.session.spec)
+        self.session.spec = restore(data | {"guests": data["guests"] | guests})
 
     @property
     def guests(self) -> dict[str, Guest]:
@@ -66,7 +71,7 @@ def sees(guest: Guest, mtu: int) -> dict[str, Any]:
                 "driver": "virtio_net", "addresses": [vnic.address]}  # fmt: skip
 
     return {"hostname": guest.name, "cpus": guest.vcpus, "memory_kib": guest.memory_mib * 1000,
-            "nics": [nic(guest.management, 1500), nic(guest.nics[0], mtu)],
+            "nics": [nic(guest.management, 1500), *(nic(one, mtu) for one in guest.nics)],
             "kernel": "6.1"}  # fmt: skip
 
 
@@ -101,6 +106,39 @@ def test_up_looks_inside_once_and_at_every_link_each_time(bed: Bed) -> None:
     bed.deaf("vm2").touch()
     with pytest.raises(Mismatch, match=r"vm2: the load generator does not reach 198\.18\.2\.2"):
         bed.up()
+
+
+def test_each_link_of_a_guest_is_proved_and_what_one_stands_on_makes_it_doubtful(bed: Bed) -> None:
+    bed.ask(count=1, nics_each=3)
+    bed.up()
+    third = bed.session.testbed().links[2]
+    deaf = bed.folder / f"deaf-{third.guest_address.split('/')[0]}"
+    deaf.touch()
+    with pytest.raises(Mismatch, match=r"vm1: the load generator does not reach 198\.18\.3\.2"):
+        bed.up()
+    deaf.unlink()
+    bed.up()
+    assert bed.looked == ["vm1"]
+    bed.lose("cable", third.uplink)
+    bed.up()
+    assert bed.looked == ["vm1"]
+
+
+def test_a_guest_that_loses_nics_lets_go_of_their_switches_first(bed: Bed) -> None:
+    """A hypervisor takes no switch away from under a guest; neither does the reference.
+
+    The second switch stays, and is vm2's then; only vm2 stood on switches that go.
+    """
+    bed.ask(count=2, nics_each=2)
+    bed.up()
+    bed.ask(count=2, nics_each=1)
+    built = bed.up()
+    assert [s.sign for s in built.changed if s.key[0] == "guest"] == ["~", "!"]
+    assert {g.name: len(g.nics) for g in built.testbed.guests} == {"vm1": 1, "vm2": 1}
+    assert sum(k[0] == "switch" for k in bed.driver.world) == 3
+    bed.ask(count=2, nics_each=2)
+    bed.up()
+    assert sum(k[0] == "switch" for k in bed.driver.world) == 5
 
 
 @pytest.mark.parametrize("lost", [0, 1, 2, 3])

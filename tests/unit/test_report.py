@@ -50,6 +50,20 @@ def test_the_table_says_what_the_samples_say(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_the_table_has_each_nic_where_guests_have_several(tmp_path: Path) -> None:
+    """A run beside it whose guests have one has the column too."""
+    several = Run.create(tmp_path, "several", {})
+    one = sample("netperf-send", 100, 1)
+    links = {"vm1.link1": 45.0, "vm1.link2": 15.0, "vm2.link1": 20.0, "vm2.link2": 20.0}
+    subject = replace(SUBJECT, nics_each=2)
+    finding = replace(one.finding, links_mbit=links)
+    several.append(replace(one, subject=subject, finding=finding))
+    before, after = rows([filled(tmp_path, "demo").path, several.path])
+    assert list(before) == list(after)
+    assert (before["per guest"], before["per NIC"]) == ("40 to 66", "40 to 66")
+    assert (after["per guest"], after["per NIC"]) == ("40 to 60", "15 to 45")
+
+
 def test_the_terminal_cuts_no_figure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,19 @@ def test_samples_are_read_as_they_were_written(run: Run) -> None:
         run.append(one)
     assert Run(run.path).samples() == taken
     assert [s.valid for s in run.samples()] == [True, False]
+
+
+def test_what_older_versions_wrote_is_read(run: Run) -> None:
+    """They knew one NIC a guest, and the stream had the guest's name."""
+    one = sample("netperf-send", 100, 1)
+    old = asdict(one)
+    del old["finding"]["links_mbit"], old["subject"]["nics_each"]
+    with (run.path / RESULTS).open("a") as f:
+        f.write(json.dumps(old) + "\n")
+    (found,) = run.samples()
+    assert found == one
+    assert found.finding.streams_mbit == found.finding.guests_mbit
+    assert found.subject.nics_each == 1
 
 
 def test_the_folder_tells_what_was_run(run: Run) -> None:

@@ -55,6 +55,7 @@ def test_defaults() -> None:
         "guests": {
             "count": 1,
             "name": "vm",
+            "nics_each": 1,
             "vcpus": 1,
             "memory_mib": 1024,
             "memory_reserve_mib": None,

@@ -103,6 +103,16 @@ def test_unfairness_within_samples_is_not_averaged_away() -> None:
     assert found.jain_least == pytest.approx(least)
 
 
+def test_several_nics_count_together_by_guest_and_each_for_itself() -> None:
+    one = sample("netperf-send", 100, 1)
+    links = {"vm1.link1": 45.0, "vm1.link2": 15.0, "vm2.link1": 20.0, "vm2.link2": 20.0}
+    (found,) = summarise([replace(one, finding=replace(one.finding, links_mbit=links))])
+    assert {g: m.mean for g, m in found.guests_mbit.items()} == {"vm1": 60, "vm2": 40}
+    assert {g: m.mean for g, m in found.links_mbit.items()} == links
+    assert (found.range_mbit, found.links_range_mbit) == ((40, 60), (15, 45))
+    assert found.jain == pytest.approx(jain([45, 15, 20, 20]))
+
+
 def test_a_workload_without_a_valid_sample_has_no_mean() -> None:
     (found,) = summarise([sample("netperf-send", 100, 1, reasons=("stopped early",))])
     assert found.aggregate_mbit is None

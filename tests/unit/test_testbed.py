@@ -57,9 +57,47 @@ def test_links_are_apart_in_everything() -> None:
     assert (first.client_address, first.guest_address) == ("198.18.1.1/24", "198.18.1.2/24")
 
 
-@given(st.from_regex("[a-z][a-z0-9-]{0,20}", fullmatch=True), st.integers(1, 60))
-def test_names_fit_and_never_clash(name: str, count: int) -> None:
-    found = expand(spec(name=name, guests={"count": count}), FACTS, "img")
+def test_several_nics_in_one_guest_are_links_of_their_own() -> None:
+    found = expand(spec(name="lab", guests={"count": 2, "nics_each": 3}), FACTS, "img")
+    assert [(k.number, k.guest, k.nic) for k in found.links] == [
+        (1, "vm1", 1), (2, "vm1", 2), (3, "vm1", 3), (4, "vm2", 1), (5, "vm2", 2), (6, "vm2", 3),
+    ]  # fmt: skip
+    for what in ("uplink", "switch", "port", "guest_address", "client_address", "control_port"):
+        assert len({getattr(link, what) for link in found.links}) == 6
+    one, two = found.guests
+    assert [n.switch for n in two.nics] == [k.switch for k in found.links[3:]]
+    assert [n.address for n in one.nics] == ["198.18.1.2/24", "198.18.2.2/24", "198.18.3.2/24"]
+    assert [int(n.mac[-2:], 16) - int(one.management.mac[-2:], 16) for n in one.nics] == [1, 2, 3]
+    managed = [IPv4Interface(g.management.address).ip for g in (one, two)]
+    assert managed[0] + 1 == managed[1]
+
+
+def test_uplinks_are_handed_out_guest_by_guest() -> None:
+    real = {"load_generator": {"ssh": "root@lg", "ports": ["lg1", "lg2", "lg3", "lg4"]},
+            "uplinks": ["eth4", "eth3", "eth2", "eth1"]}  # fmt: skip
+    found = expand(spec(guests={"count": 2, "nics_each": 2}, **real), FACTS, "img")
+    assert [(k.guest, k.uplink, k.port) for k in found.links] == [
+        ("vm1", "eth4", "lg1"), ("vm1", "eth3", "lg2"),
+        ("vm2", "eth2", "lg3"), ("vm2", "eth1", "lg4"),
+    ]  # fmt: skip
+    pinned = {"count": 2, "nics_each": 2, "cpu": {"pin": ["0", "1"]}}
+    found = expand(spec(guests=pinned, **real), FACTS, "img")
+    assert [g.pins for g in found.guests] == [("0",), ("1",)]
+
+
+def test_more_nics_than_a_guest_can_have_are_refused() -> None:
+    with pytest.raises(SpecError) as caught:
+        expand(spec(guests={"nics_each": 8}), facts(most_nics=7), "img")
+    (told,) = caught.value.problems
+    assert told == "guests.nics_each: fake gives a guest at most 7 besides management"
+
+
+@given(
+    st.from_regex("[a-z][a-z0-9-]{0,20}", fullmatch=True), st.integers(1, 16), st.integers(1, 15)
+)
+def test_names_fit_and_never_clash(name: str, count: int, each: int) -> None:
+    asked = spec(name=name, guests={"count": count, "nics_each": each})
+    found = expand(asked, FACTS, "img")
     keys = [key(r) for r in found.resources]
     assert len(set(keys)) == len(keys)
     nics = [r for r in found.resources if isinstance(r, Cable | Switch | Port | Uplink)]
@@ -67,7 +105,7 @@ def test_names_fit_and_never_clash(name: str, count: int) -> None:
     macs = [n.mac for g in found.guests for n in (g.management, *g.nics)]
     assert len(set(macs)) == len(macs)
     assert all(m.startswith("52:54:00:") and int(m[9:11], 16) < 0x40 for m in macs)
-    assert found == expand(spec(name=name, guests={"count": count}), FACTS, "img")
+    assert found == expand(asked, FACTS, "img")
 
 
 def test_uplinks_by_name_pci_address_and_mac() -> None:

@@ -15,8 +15,10 @@ from provision.driver import Usage
 from provision.errors import WorkloadError
 from provision.measuring.capture import Stream, load
 from provision.measuring.verdict import Finding, judge
+from provision.measuring.window import Window
+from provision.measuring.window import load as load_of
 from provision.measuring.workload import MEGABIT, Interim
-from tests.unit.streams import START_S, asked, capture, link, stream, with_result
+from tests.unit.streams import PAIRS, START_S, asked, capture, interims, link, stream, with_result
 
 FULL = [100.0] * 70
 ONE, TWO = stream("vm1", FULL), stream("vm2", FULL)
@@ -37,6 +39,37 @@ def test_a_good_sample_is_valid_and_adds_up() -> None:
     assert found.window_s == pytest.approx(10)
     assert found.generator_percent == pytest.approx((10, 10))
     assert found.retransmits == 0
+
+
+NICS = (replace(PAIRS[0], nic=1), replace(PAIRS[1], guest="vm1", nic=2))
+
+
+def test_streams_of_one_guest_are_judged_one_by_one_and_added_up() -> None:
+    first, second = replace(ONE, pair="vm1.link1"), replace(TWO, pair="vm1.link2")
+    links = {"c1": link(ONE), "c2": link(TWO)}
+    found = judge(capture([first, second], links), asked(pairs=NICS))
+    assert found.valid
+    assert found.links_mbit == {"vm1.link1": pytest.approx(100), "vm1.link2": pytest.approx(100)}
+    assert (
+        found.counters_mbit.keys() == found.disagreement_percent.keys() == found.links_mbit.keys()
+    )
+    assert found.guests_mbit == {"vm1": pytest.approx(200)}
+    slow = link(replace(second, output=replace(TWO.output, interims=tuple(interims([50.0] * 70)))))
+    found = judge(capture([first, second], links | {"c2": slow}), asked(pairs=NICS))
+    assert found.reasons == (
+        "vm1.link2: netperf says 100.0 Mbit/s, c2 of the load generator carried 50.0",
+    )
+    found = judge(capture([first], links), asked(pairs=NICS))
+    assert "vm1.link2: no stream" in found.reasons
+
+
+def test_the_uplinks_of_one_guest_are_told_apart() -> None:
+    pairs, window = NICS, Window(0.0, 10.0)
+    rows = [(0, 0, 0, 0), (0, 125_000_000, 0, 0)]
+    usages = [Usage(10.0 * n, (), {}, {"u1": rows[0], "u2": rows[n]}) for n in (0, 1)]
+    assert load_of(usages, pairs, window, sent=True).uplinks_mbit == {
+        "vm1.link1": 0.0, "vm1.link2": pytest.approx(100),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -231,7 +264,7 @@ def test_who_ended_a_stream_is_told(
 
 def test_what_a_load_generator_recorded_is_read(tmp_path: Path) -> None:
     found = load(Path(__file__).parent / "netperf" / "streams.json")
-    assert [s.guest for s in found.streams] == ["vm1", "vm2"]
+    assert [s.pair for s in found.streams] == ["vm1", "vm2"]
     assert all(not s.fault and s.started_s for s in found.streams)
     assert all(not s.output.missing and len(s.output.interims) == 25 for s in found.streams)
     assert {"c1", "c2"} <= set(found.links)

@@ -1,8 +1,9 @@
 # netperf on a guest or load generator, by POSIX sh alone: Python takes seconds on an emulated CPU.
 #   tell                   tell which netperf this is
 #   install                the same, installing the distribution's package where there is none
-#   serve ADDRESS PORT S   one netserver, afresh, that ends by itself after S seconds
-# Exit 3 = no usable netperf here. FOLDER has what is pushed (bin), the process id and the log.
+#   serve S ADDRESS PORT…  a netserver for each address and port, afresh, that ends by itself
+#                          after S seconds
+# Exit 3 = no usable netperf here. FOLDER has what is pushed (bin), the process ids and the log.
 set -eu
 PATH=$FOLDER/bin:$PATH:/usr/sbin:/sbin
 pidfile=$FOLDER/netserver.pid
@@ -51,14 +52,20 @@ install() {
 }
 
 ours() {
-  pid=$(cat "$pidfile" 2> /dev/null) && grep -qs netserver "/proc/$pid/cmdline"
+  pids=''
+  for pid in $(cat "$pidfile" 2> /dev/null); do
+    if grep -qs netserver "/proc/$pid/cmdline"; then pids="$pids $pid"; fi
+  done
+  [ -n "$pids" ]
 }
 
 stop() {
   for _ in $(seq 50); do
     ours || break
-    kill -s KILL -- -"$pid" 2> /dev/null || true # the whole group; nothing in it is to be saved
-    sleep 0.1                                    # a shell cannot wait for who is not its child
+    for pid in $pids; do
+      kill -s KILL -- -"$pid" 2> /dev/null || true # the whole group; nothing in it is to be saved
+    done
+    sleep 0.1 # a shell cannot wait for who is not its child
   done
   rm -f "$pidfile"
 }
@@ -70,19 +77,45 @@ listening() {
   grep -q "$entry" /proc/net/tcp
 }
 
+own_addresses() {
+  # each NIC answers ARP for its own address alone, as the load generator's do (ip-sysctl(5)): of
+  # several NICs in one guest, none may speak for another. The kernel goes by the greater of these.
+  nic=$(ip -o -4 address show to "$1/32" | awk 'NR == 1 { print $2 }')
+  for setting in arp_ignore=1 arp_announce=2; do
+    for at in all "${nic%%@*}"; do
+      file=/proc/sys/net/ipv4/conf/$at/${setting%=*}
+      if [ "$(cat "$file")" -ge "${setting#*=}" ]; then continue 2; fi
+    done
+    echo "${setting#*=}" > "$file"
+  done
+}
+
 serve() {
+  lifetime_s=$1
+  shift
   stop
   # Debian's package starts one of its own, on all addresses
   if [ -x /etc/init.d/netperf ] && pidof netserver > /dev/null; then
     /etc/init.d/netperf stop && update-rc.d netperf disable
   fi > /dev/null 2>&1 || true
+  : > "$log"
+  [ $# -le 2 ] || several=yes
+  while [ $# -gt 0 ]; do
+    [ -z "${several-}" ] || own_addresses "$1"
+    one "$1" "$2"
+    shift 2
+  done
+}
+
+one() {
   if listening "$1" "$2"; then
+    stop
     echo "$1:$2 is in use by another program"
     exit 1
   fi
-  setsid timeout -s KILL "$3" netserver -D -4 -L "$1" -p "$2" > "$log" 2>&1 < /dev/null &
+  setsid timeout -s KILL "$lifetime_s" netserver -D -4 -L "$1" -p "$2" >> "$log" 2>&1 < /dev/null &
   pid=$!
-  echo $pid > "$pidfile"
+  echo $pid >> "$pidfile"
   for _ in $(seq 100); do
     if listening "$1" "$2"; then return 0; fi
     kill -0 $pid 2> /dev/null || break
