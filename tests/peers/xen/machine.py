@@ -1,0 +1,163 @@
+"""The Xen host as a process: QEMU boots its disk; each data NIC is cabled to the load generator.
+
+The cable is a tap that was made in the generator's namespace: whoever is there is at its far end.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from provision.host import DIE_WITH_US, Host, ssh
+from tests.peers.xen.build import disk
+
+BOOT_S = 300
+MANAGEMENT_MAC = "52:54:00:ee:00:00"
+#: without VT-x guests are PV only. QEMU 7.2 emulates SMAP so that dom0 dies of it, and with AMD's
+#: models, which virtualize, libvirt finds no CPU model under Xen
+CPU = "Nehalem"
+READY = """
+until systemctl is-active -q xen 2>/dev/null && [ -S /run/libvirt/libvirt-sock ]; do
+  [ $((n += 1)) -lt 1200 ] || exit 1; sleep 0.1
+done
+"""
+_TUNSETIFF, _TAP, _CLONE_NEWNET = 0x400454CA, 0x1002, 0x40000000
+
+
+@dataclass(frozen=True)
+class XenHost:
+    """A running host. ``uplinks`` are its data NICs' names; the far end of the first is lg1.
+
+    ``target`` is what ssh is told, ``key`` its private key, ``known`` its known_hosts file.
+    """
+
+    folder: Path
+    port: int
+    key: Path
+    known: Path
+    generator: Host
+    uplinks: tuple[str, ...]
+    process: subprocess.Popen[bytes] = field(repr=False)
+
+    @property
+    def target(self) -> str:
+        return f"ssh://root@127.0.0.1:{self.port}"
+
+    @property
+    def host(self) -> Host:
+        return ssh(self.target, control=self.folder, key=self.key, known_hosts=self.known)
+
+    @property
+    def serial(self) -> str:
+        return (self.folder / "serial").read_text(errors="replace")
+
+
+@contextmanager
+def running(folder: Path, generator: Host, nics: int = 2, cpus: int = 2) -> Iterator[XenHost]:
+    """Boot it and wait until Xen's daemons and libvirt's answer; killed at the end.
+
+    ``folder`` is for this run's files; the disk itself is never written to.
+    """
+    built = disk()
+    with ExitStack() as stack:
+        port = _free_port()
+        taps = [_tap(generator, f"lg{n}") for n in range(1, nics + 1)]
+        for tap in taps:
+            stack.callback(os.close, tap)
+        known = folder / "known_hosts"
+        words = (built / "host.pub").read_text().split()[:2]
+        known.write_text(f"[127.0.0.1]:{port} {' '.join(words)}\n")
+        key = folder / "id"
+        shutil.copyfile(built / "id", key)
+        key.chmod(0o600)
+        argv = _argv(built / "disk.raw", folder, port, taps, cpus)
+        log = stack.enter_context((folder / "qemu").open("wb"))
+        process = stack.enter_context(
+            subprocess.Popen(
+                [*DIE_WITH_US, *argv], pass_fds=taps, stdin=subprocess.DEVNULL, stdout=log,
+                stderr=log, process_group=0,
+            )
+        )  # fmt: skip
+        stack.callback(process.kill)
+        names = tuple(f"eth{n}" for n in range(1, nics + 1))
+        found = XenHost(folder, port, key, known, generator, names, process)
+        wait(found)
+        yield found
+        host = found.host
+        with suppress(subprocess.SubprocessError):
+            words_ = [*host.prefix[:-2], "-O", "exit", *host.prefix[-2:]]
+            subprocess.run(words_, capture_output=True, check=False, timeout=30)
+
+
+def wait(xen: XenHost, timeout_s: float = BOOT_S) -> None:
+    """Return once sshd answers, and Xen's and libvirt's daemons are up."""
+    deadline = time.monotonic() + timeout_s
+    while not _answers(xen.port):
+        assert xen.process.poll() is None, (xen.folder / "qemu").read_text()
+        assert time.monotonic() < deadline, f"no ssh; its serial console:\n{xen.serial[-3000:]}"
+        time.sleep(0.1)  # QEMU's forwarder takes connections before the host does
+    xen.host.run("sh", "-c", READY, timeout_s=timeout_s)
+
+
+def _answers(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5) as found:
+        return found.recv(4) == b"SSH-"
+    return False
+
+
+def _argv(disk: Path, folder: Path, port: int, taps: Sequence[int], cpus: int) -> list[str]:
+    forward = f"user,id=m0,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22"
+    words = [
+        "qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", CPU,
+        "-m", "2560", "-smp", str(cpus), "-nodefaults", "-no-user-config", "-display", "none",
+        "-drive", f"file={disk},format=raw,if=none,id=d0,snapshot=on,cache=unsafe",
+        "-device", "virtio-blk-pci,drive=d0,bootindex=0",
+        "-netdev", forward,
+        "-device", f"virtio-net-pci,netdev=m0,mac={MANAGEMENT_MAC},romfile=",
+        "-serial", f"file:{folder}/serial",
+    ]  # fmt: skip
+    for number, tap in enumerate(taps, 1):
+        mac = f"{MANAGEMENT_MAC[:-2]}{number:02x}"
+        words += ["-netdev", f"tap,fd={tap},id=n{number}"]
+        words += ["-device", f"virtio-net-pci,netdev=n{number},mac={mac},romfile="]
+    return words
+
+
+def _free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def _tap(where: Host, name: str) -> int:
+    """A tap in another namespace, opened here; a thread of its own goes there for it."""
+    found: list[int | OSError] = []
+
+    def make() -> None:
+        try:
+            with Path(f"/proc/{where.prefix[2]}/ns/net").open("rb") as namespace:
+                entered = ctypes.CDLL(None).setns(namespace.fileno(), _CLONE_NEWNET)
+            assert entered == 0, f"no way into the namespace of {where.name} (needs root)"
+            tap = os.open("/dev/net/tun", os.O_RDWR)
+            fcntl.ioctl(tap, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _TAP))
+            found.append(tap)
+        except OSError as e:
+            found.append(e)
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    thread.join()
+    if isinstance(found[0], OSError):
+        raise found[0]
+    return found[0]
