@@ -13,12 +13,12 @@ from threading import Lock
 
 import libvirt
 
-from drivers.kvm.connect import Connection, connect, words
-from drivers.kvm.disks import Disks
 from drivers.kvm.domains import Domains
 from drivers.kvm.facts import WORDS, Machine, cannot, changes, choose_accel, look, unfit
 from drivers.kvm.golden import Golden
 from drivers.kvm.guests import Guests
+from drivers.libvirt.connect import Connection, connect, words
+from drivers.libvirt.disks import Disks
 from drivers.linux.net import FLAVOURS, LinuxNet
 from drivers.linux.tuning import CPUS, IRQ, WEIGHT, LinuxTuning
 from drivers.linux.uplinks import count
@@ -154,7 +154,7 @@ class Kvm:
 
 
 def _guests(link: Connection, target: Target, machine: Machine) -> Guests:
-    domains = Domains(link.conn, target.testbed, machine)
+    domains = Domains(link, target.testbed, machine)
     disks = Disks(link.host, target.folder, machine.owner.replace("+", ""))
     return Guests(domains, disks, Golden(domains, disks, Lock()), link.host, target)
 

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 import libvirt
 
 from drivers.kvm import agent
-from drivers.kvm.disks import Boot, Disks
-from drivers.kvm.domains import Domains, snapshot, vanish
+from drivers.kvm.domains import Domains, snapshot
 from drivers.kvm.facts import PLUGGED
 from drivers.kvm.xml import Body, domain, interface
+from drivers.libvirt.disks import Boot, Disks
+from drivers.libvirt.domains import vanish
 from provision.errors import DriverError
 from provision.resources import Guest, Vnic
 

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 import libvirt
 
 from drivers.kvm import live, snapshots
-from drivers.kvm.connect import told, words
-from drivers.kvm.disks import Boot, Disks
-from drivers.kvm.domains import Domains, snapshot, stop, vanish
+from drivers.kvm.domains import Domains, snapshot
 from drivers.kvm.facts import LIVE, Machine, refuse
 from drivers.kvm.golden import Golden
 from drivers.kvm.parse import Seen
 from drivers.kvm.sight import Sight
-from drivers.kvm.wires import rewire
 from drivers.kvm.xml import Body, domain
+from drivers.libvirt.connect import told, words
+from drivers.libvirt.disks import Boot, Disks
+from drivers.libvirt.domains import stop, vanish
+from drivers.libvirt.wires import rewire
 from drivers.linux.links import View, view
 from provision.driver import Target
 from provision.errors import DriverError, HostError, PreflightError

@@ -7,7 +7,8 @@ from typing import Any
 
 import libvirt
 
-from drivers.kvm.xml import PERIOD_US, PREFIX, URN, Body, domain, mark, quota_us, shares
+from drivers.kvm.xml import PERIOD_US, Body, domain, mark, quota_us, shares
+from drivers.libvirt.marks import PREFIX, URN
 from provision.resources import Guest
 from provision.units import cpus
 

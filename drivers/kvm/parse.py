@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from drivers.kvm.xml import FIRST_SLOT, KB_PER_MBIT, TYPES, URN, domain_name
+from drivers.kvm.xml import FIRST_SLOT, KB_PER_MBIT, TYPES
+from drivers.libvirt.marks import address, marked
 from drivers.linux.slices import from_cpu_weight
 from provision.resources import Guest, Vnic
 from provision.units import cpu_list, cpus
@@ -39,13 +39,10 @@ class Seen:
 def parse(text: str, cpu_count: int, cgroup: int | None) -> Seen | None:
     """None where the domain has no mark of ours, or a mark that is not its own."""
     root = ET.fromstring(text)
-    mark = root.find(f"metadata/{{{URN}}}guest")
-    if mark is None:
+    ours = marked(root)
+    if ours is None:
         return None
-    testbed, name = mark.get("testbed", ""), mark.get("name", "")
-    asked = _asked(mark.text)
-    if asked is None or root.findtext("name") != domain_name(testbed, name):
-        return None
+    mark, asked = ours
     active = root.get("id") is not None
     backing = _backing(root.find("devices/disk"))
     lowest = backing[-1][0] if backing else ""
@@ -53,7 +50,7 @@ def parse(text: str, cpu_count: int, cgroup: int | None) -> Seen | None:
     nics = [_vnic(found, asked) for found in interfaces]
     vcpus = int(_attr(root, "vcpu", "current") or root.findtext("vcpu") or 0)
     guest = Guest(
-        name=name,
+        name=mark.get("name", ""),
         vcpus=vcpus,
         memory_mib=int(root.findtext("memory", "0")) // 1024,
         image=asked["image"] if lowest == mark.get("base") else lowest,
@@ -71,7 +68,7 @@ def parse(text: str, cpu_count: int, cgroup: int | None) -> Seen | None:
     )
     return Seen(
         guest=guest,
-        testbed=testbed,
+        testbed=mark.get("testbed", ""),
         asked=asked,
         active=active,
         started=mark.get("started", ""),
@@ -104,14 +101,6 @@ def effective(
     return guest
 
 
-def _asked(text: str | None) -> dict[str, Any] | None:
-    try:
-        found = json.loads(text or "")
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) and "management" in found else None
-
-
 def _attr(root: ET.Element, path: str, name: str) -> str:
     found = root.find(path)
     return "" if found is None else found.get(name, "")
@@ -125,13 +114,11 @@ def _vnic(found: ET.Element, asked: Mapping[str, Any]) -> Vnic:
     """Its address is inside the guest, out of libvirt's sight: the one that was asked for."""
     mac = _attr(found, "mac", "address")
     slot = int(_attr(found, "address", "slot") or "0", 16) - FIRST_SLOT
-    vnics = [asked["management"], *asked["nics"]]
-    meant = vnics[slot] if 0 <= slot < len(vnics) else {}
     return Vnic(
         switch=_attr(found, "source", "bridge"),
         model=_attr(found, "model", "type"),
         mac=mac,
-        address=meant["address"] if meant and meant["mac"] == mac else "",
+        address=address(mac, slot, asked),
         mtu=int(_attr(found, "mtu", "size") or ODD),
         rate_mbit=_rate(found),
     )

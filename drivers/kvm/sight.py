@@ -9,11 +9,11 @@ from typing import Any
 
 import libvirt
 
-from drivers.kvm.connect import told
-from drivers.kvm.disks import Disks
 from drivers.kvm.domains import Domains
 from drivers.kvm.parse import Seen, effective
-from drivers.kvm.wires import wired
+from drivers.libvirt.connect import told
+from drivers.libvirt.disks import Disks
+from drivers.libvirt.wires import wired
 from drivers.linux.links import View, view
 from provision.driver import LOOKS_AT_ONCE
 from provision.host import Host

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from hashlib import blake2s
-from uuid import NAMESPACE_URL, UUID, uuid5
 
+from drivers.libvirt import marks
+from drivers.libvirt.marks import domain_name, domain_uuid, metadata, tap
 from drivers.linux.slices import cpu_weight
 from provision.errors import Unsupported
-from provision.resources import Guest, Vnic, dump
+from provision.resources import Guest, Vnic
 
-URN = "urn:provision:1"
-PREFIX = "provision"
 #: what executes a guest's instructions, and libvirt's word for it; ``none``: its test driver
 TYPES: Mapping[str, str] = {"kvm": "kvm", "tcg": "qemu", "none": "test"}
 PERIOD_US = 100_000
@@ -47,20 +44,6 @@ class Body:
     started: str = "booted"
 
 
-def domain_name(testbed: str, guest: str) -> str:
-    return f"{testbed}-{guest}"
-
-
-def domain_uuid(testbed: str, guest: str) -> UUID:
-    """The same for the same guest every time."""
-    return uuid5(NAMESPACE_URL, f"{URN}/{testbed}/{guest}")
-
-
-def tap(testbed: str, guest: str, number: int) -> str:
-    """The name of a vNIC's device on the host, 15 characters at most; 0 is management."""
-    return f"pv{blake2s(f'{testbed}/{guest}'.encode(), digest_size=4).hexdigest()}n{number}"
-
-
 def shares(guest: Guest, cgroup: int | None) -> int | None:
     """The cgroup's figure for the guest's weight, None where no cgroup shares out CPU time.
 
@@ -84,13 +67,9 @@ def quota_us(guest: Guest) -> int:
 
 
 def mark(guest: Guest, body: Body) -> ET.Element:
-    """Our metadata, without its namespace: whose it is, and what libvirt has no place for."""
-    found = ET.Element(
-        "guest", testbed=body.testbed, name=guest.name, started=body.started,
-        base=body.backing[-1][0] if body.backing else "",
-    )  # fmt: skip
-    found.text = json.dumps(dump(guest), sort_keys=True)
-    return found
+    """Our metadata, as ``marks.mark``."""
+    base = body.backing[-1][0] if body.backing else ""
+    return marks.mark(guest, body.testbed, body.started, base)
 
 
 def domain(guest: Guest, body: Body, bare: bool = False) -> str:
@@ -98,10 +77,7 @@ def domain(guest: Guest, body: Body, bare: bool = False) -> str:
     root = ET.Element("domain", type=TYPES[guest.accel])
     _sub(root, "name", domain_name(body.testbed, guest.name))
     _sub(root, "uuid", str(domain_uuid(body.testbed, guest.name)))
-    ours = mark(guest, body)
-    ours.tag = f"{PREFIX}:{ours.tag}"
-    ours.set(f"xmlns:{PREFIX}", URN)
-    _sub(root, "metadata").append(ours)
+    root.append(metadata(mark(guest, body)))
     _sub(root, "memory", str(guest.memory_mib * 1024), unit="KiB")
     _sub(root, "vcpu", str(guest.vcpus), placement="static")
     _cputune(root, guest, body.cgroup)

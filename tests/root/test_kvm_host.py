@@ -18,8 +18,8 @@ pytest.importorskip("libvirt")
 
 import libvirt
 
-from drivers.kvm.disks import Boot, Disks
 from drivers.kvm.driver import Kvm
+from drivers.libvirt.disks import Boot, Disks
 from provision.driver import Target
 from provision.errors import DriverError, PreflightError
 from provision.host import Host
@@ -163,7 +163,7 @@ def test_no_permission_names_the_group(tmp_path: Path) -> None:
         server.listen()
         done = run_as(
             65534,
-            "from drivers.kvm.connect import connect\n"
+            "from drivers.libvirt.connect import connect\n"
             "from provision.errors import Unreachable\n"
             f"try: connect('qemu+unix:///system?socket={path}')\n"
             "except Unreachable as e: print(e, e.hint)",
@@ -185,8 +185,8 @@ mkdir -p /run/private /var/lib/libvirt/images
 mknod -m 600 /run/private/kvm c 10 232
 [ ! -e /dev/kvm ] || mount --bind /run/private/kvm /dev/kvm
 ''')
-from drivers.kvm import daemon as kvm_daemon
-from drivers.kvm.connect import connect
+from drivers.libvirt import daemon as kvm_daemon
+from drivers.libvirt.connect import connect
 """
 needs_libvirtd = pytest.mark.skipif(
     not Path("/usr/sbin/libvirtd").exists() or Path("/run/systemd/system").exists(),
@@ -220,7 +220,7 @@ def test_libvirtd_is_started_where_nobody_minds_it() -> None:
 @needs_libvirtd
 def test_two_at_once_start_one() -> None:
     done = alone(
-        "one = [subprocess.Popen([sys.executable, '-c', 'from drivers.kvm import daemon; "
+        "one = [subprocess.Popen([sys.executable, '-c', 'from drivers.libvirt import daemon; "
         "print(daemon.ensure())'], stdout=subprocess.PIPE, text=True) for _ in range(4)]\n"
         "print([p.communicate()[0].count('started') for p in one])"
     )

@@ -12,8 +12,8 @@ import pytest
 pytest.importorskip("libvirt")
 
 from drivers.kvm import facts as kvm_facts
-from drivers.kvm.connect import connect
 from drivers.kvm.facts import MODELS, WORDS, Machine, cannot, changes, choose_accel, look, refuse
+from drivers.libvirt.connect import connect
 from provision.driver import Change
 from provision.errors import PreflightError, Unreachable, Unsupported, UserError
 from provision.host import Host

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("libvirt")
 
-from drivers.kvm.wires import NOWHERE, rewire, wired
+from drivers.libvirt.wires import NOWHERE, rewire, wired
 from drivers.linux.links import OvsBridge, View, links
 from provision.host import Host
 from provision.resources import Guest, Vnic

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drivers.kvm.parse import effective, parse
-from drivers.kvm.xml import Body, domain, mark, quota_us, shares, tap
+from drivers.kvm.xml import Body, domain, mark, quota_us, shares
+from drivers.libvirt.marks import tap
 from drivers.linux.slices import from_cpu_weight
 from provision.errors import Unsupported
 from provision.resources import Guest, Vnic

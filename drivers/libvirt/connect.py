@@ -14,9 +14,9 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 
 import libvirt
 
-from drivers.kvm import daemon
+from drivers.libvirt import daemon
 from provision.errors import DriverError, Unreachable, UserError
-from provision.host import Host, ssh
+from provision.host import Host, hang_up, ssh
 
 LOCAL = "qemu:///system"
 KEEPALIVE_S, KEEPALIVE_TRIES = 5, 6  # a silent host is given up after half a minute
@@ -26,45 +26,58 @@ KEEPALIVE_S, KEEPALIVE_TRIES = 5, 6  # a silent host is given up after half a mi
 class Connection:
     """``conn`` may be used by several threads: libvirt's connections are made for that."""
 
+    uri: str
     conn: Any
     host: Host
     daemon: str
     _folder: TemporaryDirectory[str] | None = field(repr=False)
 
+    def reopen(self) -> None:
+        """Connect anew, where the far side was down meanwhile. Raises Unreachable."""
+        self._hang_up()
+        self.conn = _open(self.uri, urlsplit(self.uri))
+
     def close(self) -> None:
         """Hang up; no error where the far side is gone already."""
+        self._hang_up()
+        if self._folder is not None:
+            hang_up(self.host)
+            self._folder.cleanup()
+
+    def _hang_up(self) -> None:
         try:
             self.conn.close()
         except libvirt.libvirtError:
             self.conn = None
-        if self._folder is not None:
-            words = [*self.host.prefix[:-2], "-O", "exit", *self.host.prefix[-2:]]
-            Host(self.host.name, tuple(words)).run(check=False)
-            self._folder.cleanup()
 
 
-def connect(uri: str, host: Host | None = None) -> Connection:
-    """Open ``uri`` ("" = this machine); ``host`` overrides where commands go.
+def connect(uri: str, host: Host | None = None, local: str = LOCAL) -> Connection:
+    """Open ``uri`` ("" = ``local``, on this machine); ``host`` overrides where commands go.
 
     Raises Unreachable with what would help, UserError for a URI of no use here.
     """
     libvirt.registerErrorHandler(_silent, None)
-    uri = uri or LOCAL
+    uri = uri or local
     parts = urlsplit(uri)
-    _refuse(uri, parts)
-    remote = parts.scheme == "qemu+ssh"
+    _refuse(uri, parts, urlsplit(local).scheme)
+    remote = parts.scheme.endswith("+ssh")
     started = daemon.ensure() if uri == LOCAL else ""
     _event_loop()
-    try:
-        conn = libvirt.open(uri)
-        if remote:
-            conn.setKeepAlive(KEEPALIVE_S, KEEPALIVE_TRIES)
-    except libvirt.libvirtError as e:
-        raise _unreachable(uri, parts, e) from e
+    conn = _open(uri, parts)
     folder = TemporaryDirectory(prefix="pv-") if remote and host is None else None
     if host is None:
         host = _far(parts, Path(folder.name)) if folder is not None else Host()
-    return Connection(conn, host, started, folder)
+    return Connection(uri, conn, host, started, folder)
+
+
+def _open(uri: str, parts: SplitResult) -> Any:
+    try:
+        conn = libvirt.open(uri)
+        if parts.scheme.endswith("+ssh"):
+            conn.setKeepAlive(KEEPALIVE_S, KEEPALIVE_TRIES)
+    except libvirt.libvirtError as e:
+        raise _unreachable(uri, parts, e) from e
+    return conn
 
 
 @contextmanager
@@ -85,11 +98,12 @@ def _silent(_context: object, _error: object) -> None:
     """Errors are raised; libvirt would print them as well."""
 
 
-def _refuse(uri: str, parts: SplitResult) -> None:
-    if parts.scheme not in ("qemu", "qemu+unix", "qemu+ssh", "test"):
+def _refuse(uri: str, parts: SplitResult, kind: str) -> None:
+    fine = [kind, f"{kind}+unix", f"{kind}+ssh", *(["test"] if kind == "qemu" else [])]
+    if parts.scheme not in fine:
         raise UserError(
             f"hypervisor.uri {uri!r}: bridges and disks need commands on the host as well",
-            hint="reach it by SSH: qemu+ssh://user@host/system",
+            hint=f"reach it by SSH: {kind}+ssh://user@host/system",
         )
     if parts.scheme != "test" and parts.path != "/system":
         raise UserError(
@@ -99,7 +113,7 @@ def _refuse(uri: str, parts: SplitResult) -> None:
 
 
 def _far(parts: SplitResult, folder: Path) -> Host:
-    """The machine of a qemu+ssh URI, over one shared connection of this driver's own.
+    """The machine of a URI with ssh in it, over one shared connection of this driver's own.
 
     Like libvirt, it takes the key from the URI's ``keyfile``.
     """
@@ -110,10 +124,11 @@ def _far(parts: SplitResult, folder: Path) -> Host:
 
 def _unreachable(uri: str, parts: SplitResult, error: libvirt.libvirtError) -> Unreachable:
     text = words(error)
-    if parts.scheme == "qemu+ssh":
+    if parts.scheme.endswith("+ssh"):
         port = f"-p {parts.port} " if parts.port else ""
         user = f"{parts.username}@" if parts.username else ""
-        hint = f"ssh {port}{user}{parts.hostname} virsh -c {LOCAL} version"
+        kind = parts.scheme.partition("+")[0]
+        hint = f"ssh {port}{user}{parts.hostname} virsh -c {kind}:///system version"
     elif "ermission denied" in text or "authenticat" in text:
         hint = "sudo provision …, or join the group: sudo usermod -aG libvirt $USER"
     elif "No such file" in text:

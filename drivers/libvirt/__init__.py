@@ -1,0 +1,1 @@
+"""What drivers that speak to libvirt share: the connection, domains of ours, their disks."""
