@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from drivers.hyperv import boot, hostnet, uplinks, words
+from drivers.hyperv import boot, groups, hostnet, uplinks, words
 from drivers.hyperv.hostnet import Net
 from drivers.hyperv.ops import Batch, Call, Operation, Refused, Row
 from drivers.hyperv.pool import Pool, whole
@@ -20,7 +20,6 @@ _SYSTEM = Call(
     "Get-CimInstance", {"ClassName": "Win32_OperatingSystem"},
     select=("Caption", "Version", "BuildNumber", "CSName", "LastBootUpTime", "ProductType"),
 )  # fmt: skip
-_TOOL = Call("Get-Command", {"Name": "CpuGroups.exe"}, select=("Name",), lenient=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ def find(pool: Pool, testbed: str, storage: str) -> Place:
         _SYSTEM,
         boot.ROOT,
         boot.LOOK,
-        _TOOL,
+        groups.LOOK[0],
         ours,
         *hostnet.LOOK,
         *hostnet.USERS,
@@ -88,7 +87,7 @@ def find(pool: Pool, testbed: str, storage: str) -> Place:
         memory_mib=int(host["MemoryCapacity"]) // words.MIB,
         root=storage or images,
         images=images,
-        grouped=bool(rows[4]),
+        grouped=bool(rows[4]) and rows[4][0]["code"] == 0,
         boot=boot.value(str(rows[3][0]["lines"]), root_cpus, cpus),
         net=net,
         uplinks=uplinks.facts(net, used, users[0]),

@@ -14,15 +14,15 @@ $cmdlets = @(
     'Remove-VMSavedState', 'Get-VMProcessor', 'Set-VMProcessor', 'Set-VMFirmware', 'Set-VMBios',
     'Get-VMNetworkAdapter', 'Add-VMNetworkAdapter', 'Set-VMNetworkAdapter',
     'Remove-VMNetworkAdapter', 'Get-VMHardDiskDrive', 'Get-VMDvdDrive', 'Add-VMDvdDrive',
-    'Set-VMDvdDrive', 'Remove-VMDvdDrive', 'New-VHD', 'Get-VHD', 'Checkpoint-VM',
-    'Get-VMSnapshot', 'Restore-VMSnapshot', 'Remove-VMSnapshot', 'Get-VMSwitch', 'New-VMSwitch',
-    'Set-VMSwitch', 'Remove-VMSwitch', 'Get-NetAdapter', 'Enable-NetAdapter',
-    'Disable-NetAdapter', 'Get-NetAdapterHardwareInfo', 'Get-NetAdapterAdvancedProperty',
+    'Remove-VMDvdDrive', 'New-VHD', 'Checkpoint-VM', 'Get-VMSnapshot', 'Restore-VMSnapshot',
+    'Remove-VMSnapshot', 'Get-VMSwitch', 'New-VMSwitch', 'Remove-VMSwitch', 'Get-NetAdapter',
+    'Enable-NetAdapter', 'Disable-NetAdapter', 'Get-NetAdapterHardwareInfo',
+    'Get-NetAdapterAdvancedProperty',
     'Set-NetAdapterAdvancedProperty', 'Get-NetAdapterBinding', 'Enable-NetAdapterBinding',
     'Disable-NetAdapterBinding', 'Get-NetAdapterRsc', 'Enable-NetAdapterRsc',
     'Disable-NetAdapterRsc', 'Get-NetAdapterStatistics', 'Get-NetIPAddress', 'Get-NetRoute',
     'Get-NetTCPConnection', 'Get-NetLbfoTeamMember', 'Get-CimInstance', 'Get-Item', 'New-Item',
-    'Remove-Item', 'Test-Path', 'Get-Command', 'Restart-Computer'
+    'Remove-Item', 'Test-Path', 'Restart-Computer'
 )
 $programs = @{ 'bcdedit' = 'bcdedit.exe'; 'cpugroups' = 'CpuGroups.exe'; 'whoami' = 'whoami.exe' }
 
@@ -73,9 +73,10 @@ function Invoke-Program($op) {
     foreach ($word in $words) {
         if ($word -notmatch '^[A-Za-z0-9{}:,./_=-]+$') { throw 'ProvisionNotAllowed' }
     }
-    $lines = @(& $programs[$op.program] @words) -join ' | '
+    $program = $programs[$op.program]
+    $lines = @(& $program @words) -join ' | '
     $code = $LASTEXITCODE
-    if ($code -ne 0 -and -not $op.lenient) { throw ('ProvisionProgram: exit ' + $code + ': ' + $lines) }
+    if ($code -ne 0 -and -not $op.lenient) { throw "ProvisionProgram: exit ${code}: $lines" }
     return @{ 'code' = $code; 'lines' = $lines }
 }
 
@@ -117,7 +118,9 @@ function Invoke-Operation($op, $earlier) {
 # back has a property ("until") that begins with a text ("begins").
 function Wait-Operation($op, $earlier) {
     $found = @()
-    foreach ($try in 1..$op.tries) {
+    $try = 0
+    while ($try -lt $op.tries) {
+        $try = $try + 1
         if ($try -gt 1) { Start-Sleep -Milliseconds $op.pause_ms }
         $done = $true
         try {
