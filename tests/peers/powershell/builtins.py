@@ -10,13 +10,19 @@ from tests.peers.powershell import json51
 from tests.peers.powershell.convert import integer
 from tests.peers.powershell.errors import ErrorRecord, PSError, Unsupported, runtime
 from tests.peers.powershell.host import Call
-from tests.peers.powershell.operators import like
 from tests.peers.powershell.values import (
-    PSObject, ScriptBlock, Table, collapse, elements, text, truth,
+    PSObject,
+    ScriptBlock,
+    Table,
+    collapse,
+    elements,
+    text,
+    truth,
 )  # fmt: skip
 
 ALIASES: Mapping[str, str] = {
-    "%": "ForEach-Object", "foreach": "ForEach-Object", "?": "Where-Object", "where": "Where-Object",
+    "%": "ForEach-Object", "foreach": "ForEach-Object", "?": "Where-Object",
+    "where": "Where-Object",
     "select": "Select-Object", "sort": "Sort-Object", "echo": "Write-Output",
     "write": "Write-Output", "sleep": "Start-Sleep", "measure": "Measure-Object",
 }  # fmt: skip
@@ -29,7 +35,11 @@ def _given(call: Call, *names: str) -> list[Any]:
     for name, _ in call.named.items():
         fits = [n for n in known if n.startswith(name.lower())]
         if len(fits) != 1 and name.lower() not in known:
-            raise runtime("NamedParameterNotFound", "InvalidArgument", f"A parameter cannot be found that matches parameter name '{name}'.")
+            raise runtime(
+                "NamedParameterNotFound",
+                "InvalidArgument",
+                f"A parameter cannot be found that matches parameter name '{name}'.",
+            )
     for name in names:
         short = [k for k, _ in call.named.items() if name.lower().startswith(k.lower())]
         if short:
@@ -37,7 +47,11 @@ def _given(call: Call, *names: str) -> list[Any]:
         else:
             found.append(rest.pop(0) if rest else None)
     if rest:
-        raise runtime("PositionalParameterNotFound", "InvalidArgument", f"A positional parameter cannot be found that accepts argument '{text(rest[0])}'.")
+        raise runtime(
+            "PositionalParameterNotFound",
+            "InvalidArgument",
+            f"A positional parameter cannot be found that accepts argument '{text(rest[0])}'.",
+        )
     return found
 
 
@@ -58,7 +72,12 @@ def _to_json(call: Call) -> Iterable[Any]:
         given = collapse(call.piped)
     most = 2 if depth is None else integer(depth)
     if not 1 <= most <= json51.MOST_DEPTH:
-        raise runtime("ParameterArgumentValidationError,Microsoft.PowerShell.Commands.ConvertToJsonCommand", "InvalidData", f"Cannot validate argument on parameter 'Depth'. The {most} argument is not within 1 and 100.")
+        raise runtime(
+            "ParameterArgumentValidationError,Microsoft.PowerShell.Commands.ConvertToJsonCommand",
+            "InvalidData",
+            f"Cannot validate argument on parameter 'Depth'. The {most}"
+            " argument is not within 1 and 100.",
+        )
     return [json51.written(given, most, compress=truth(compress))]
 
 
@@ -67,7 +86,11 @@ def _from_json(call: Call) -> Iterable[Any]:
     if given is None and call.piped is not None:
         given = "\n".join(text(v) for v in call.piped)
     if not text(given):
-        raise runtime("ParameterArgumentValidationErrorEmptyStringNotAllowed,Microsoft.PowerShell.Commands.ConvertFromJsonCommand", "InvalidData", "Cannot bind argument to parameter 'InputObject' because it is an empty string.")
+        raise runtime(
+            "ParameterArgumentValidationErrorEmptyStringNotAllowed,Microsoft.PowerShell.Commands.ConvertFromJsonCommand",
+            "InvalidData",
+            "Cannot bind argument to parameter 'InputObject' because it is an empty string.",
+        )
     return [json51.read(text(given))]
 
 
@@ -140,7 +163,9 @@ def _sort(call: Call) -> Iterable[Any]:
 
 def _measure(call: Call) -> Iterable[Any]:
     _given(call)
-    count = PSObject({"Count": len(call.piped or [])}, "Microsoft.PowerShell.Commands.GenericMeasureInfo")
+    count = PSObject(
+        {"Count": len(call.piped or [])}, "Microsoft.PowerShell.Commands.GenericMeasureInfo"
+    )
     return [count]
 
 
@@ -194,16 +219,29 @@ def _get_command(call: Call) -> Iterable[Any]:
             else "Application" if host.program(word) else ""
         )  # fmt: skip
         if kind:
-            found.append(PSObject({"Name": word, "CommandType": kind, "Source": word}, "System.Management.Automation.CommandInfo"))
+            found.append(
+                PSObject(
+                    {"Name": word, "CommandType": kind, "Source": word},
+                    "System.Management.Automation.CommandInfo",
+                )
+            )
         else:
-            call.error(ErrorRecord("CommandNotFoundException,Microsoft.PowerShell.Commands.GetCommandCommand", "ObjectNotFound", f"The term '{word}' is not recognized as the name of a cmdlet, function, script file, or operable program.", "System.Management.Automation.CommandNotFoundException"))
+            call.error(
+                ErrorRecord(
+                    "CommandNotFoundException,Microsoft.PowerShell.Commands.GetCommandCommand",
+                    "ObjectNotFound",
+                    f"The term '{word}' is not recognized as the name of a cmdlet,"
+                    " function, script file, or operable program.",
+                    "System.Management.Automation.CommandNotFoundException",
+                )
+            )
     return found
 
 
 def _date(call: Call) -> Iterable[Any]:
     if call.positional or len(call.named):
         raise Unsupported("Get-Date with parameters")
-    return [datetime.now()]  # noqa: DTZ005 (it is the host's local time)
+    return [datetime.now()]
 
 
 def _out_string(call: Call) -> Iterable[Any]:
@@ -217,7 +255,14 @@ def _import_module(call: Call) -> Iterable[Any]:
     names, *_ = _given(call, "Name", "DisableNameChecking")
     for name in elements(names):
         if text(name).lower() not in ("hyper-v", "netadapter", "nettcpip", "netlbfo"):
-            raise PSError(ErrorRecord("Modules_ModuleNotFound,Microsoft.PowerShell.Commands.ImportModuleCommand", "ResourceUnavailable", f"The specified module '{text(name)}' was not loaded because no valid module file was found in any module directory."))
+            raise PSError(
+                ErrorRecord(
+                    "Modules_ModuleNotFound,Microsoft.PowerShell.Commands.ImportModuleCommand",
+                    "ResourceUnavailable",
+                    f"The specified module '{text(name)}' was not loaded because no"
+                    " valid module file was found in any module directory.",
+                )
+            )
     return []
 
 

@@ -10,11 +10,20 @@ from typing import Any
 
 from tests.peers.powershell.errors import Unsupported, cannot_convert
 from tests.peers.powershell.values import (
-    NOTHING, EnumValue, NetList, PSObject, Table, TypeRef, text, truth, type_name,
+    NOTHING,
+    EnumValue,
+    NetList,
+    PSObject,
+    Table,
+    TypeRef,
+    text,
+    truth,
+    type_name,
 )  # fmt: skip
 
 _SHORT: Mapping[str, str] = {
-    "string": "System.String", "int": "System.Int32", "int32": "System.Int32", "long": "System.Int64",
+    "string": "System.String", "int": "System.Int32", "int32": "System.Int32",
+    "long": "System.Int64",
     "int64": "System.Int64", "uint16": "System.UInt16", "uint32": "System.UInt32",
     "uint64": "System.UInt64", "int16": "System.Int16", "byte": "System.Byte",
     "bool": "System.Boolean", "boolean": "System.Boolean", "double": "System.Double",
@@ -73,8 +82,8 @@ def _array(value: Any, to: TypeRef) -> Any:
     if to.element.name == "System.Byte":
         if isinstance(value, bytes):
             return value
-        items = value if isinstance(value, list) else [value]
-        return bytes(integer(v, "System.Byte") for v in items)
+        several = value if isinstance(value, list) else [value]
+        return bytes(integer(v, "System.Byte") for v in several)
     items = value if isinstance(value, list | bytes) else [value]
     return [cast(v, to.element) for v in items]
 

@@ -42,7 +42,7 @@ def thrown(message: str) -> PSError:
     return PSError(ErrorRecord(message, "OperationStopped", message))
 
 
-def runtime(id: str, category: str, message: str) -> PSError:  # noqa: A002
+def runtime(id: str, category: str, message: str) -> PSError:
     return PSError(ErrorRecord(id, category, message))
 
 

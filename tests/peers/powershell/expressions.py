@@ -14,7 +14,14 @@ from tests.peers.powershell.pipeline import Pipelines
 from tests.peers.powershell.scopes import MISSING, Scopes
 from tests.peers.powershell.syntax import Node, number, unescaped, unquoted
 from tests.peers.powershell.values import (
-    NOTHING, ScriptBlock, Table, TypeRef, collapse, elements, text, truth,
+    NOTHING,
+    ScriptBlock,
+    Table,
+    TypeRef,
+    collapse,
+    elements,
+    text,
+    truth,
 )  # fmt: skip
 
 _COMMANDS = {
@@ -144,7 +151,11 @@ class Expressions(Pipelines):
             name = key.text.strip() if key.type in ("simple_name", "key_expression") else None
             at = name if name is not None else self.value(key)
             if at in table:
-                raise runtime("DuplicateKeyInHashLiteral", "InvalidOperation", f"Duplicate keys '{text(at)}' are not allowed in hash literals.")
+                raise runtime(
+                    "DuplicateKeyInHashLiteral",
+                    "InvalidOperation",
+                    f"Duplicate keys '{text(at)}' are not allowed in hash literals.",
+                )
             table[at] = _some(self.value(value))
         return table
 
@@ -157,7 +168,7 @@ class Expressions(Pipelines):
         fixed: Mapping[str, Callable[[], Any]] = {
             "null": lambda: None, "true": lambda: True, "false": lambda: False,
             "error": lambda: [*self.errors], "lastexitcode": lambda: self.exit_code,
-            "psversiontable": lambda: self.host.versions(), "psedition": lambda: "Desktop",
+            "psversiontable": self.host.versions, "psedition": lambda: "Desktop",
         }  # fmt: skip
         if low in fixed:
             return fixed[low]()
@@ -166,7 +177,11 @@ class Expressions(Pipelines):
         found = self.scopes.get("_" if low == "psitem" else name)
         if found is MISSING:
             if self.strict and low not in ("_",):
-                raise runtime("VariableIsUndefined", "InvalidOperation", f"The variable '${name}' cannot be retrieved because it has not been set.")
+                raise runtime(
+                    "VariableIsUndefined",
+                    "InvalidOperation",
+                    f"The variable '${name}' cannot be retrieved because it has not been set.",
+                )
             return None
         return found
 

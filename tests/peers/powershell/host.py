@@ -105,3 +105,6 @@ class Host(Protocol):
     def cmdlet(self, name: str) -> Cmdlet | None: ...
 
     def program(self, name: str) -> Callable[[list[str]], Ended] | None: ...
+
+    def unknown(self, name: str) -> None:
+        """Nothing has the name that a script calls."""

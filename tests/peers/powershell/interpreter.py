@@ -225,9 +225,7 @@ class Interpreter(Expressions):
     def call_block(self, block: ScriptBlock, item: Any) -> list[Any]:
         """Run a block of ForEach-Object or Where-Object, with $_."""
         out: list[Any] = []
-        self.invoke(
-            Function.of(block.node), [], {"_": item}, None, out, own_scope=False
-        )
+        self.invoke(Function.of(block.node), [], {"_": item}, None, out, own_scope=False)
         return out
 
     _STATEMENTS: Mapping[str, Callable[..., None]] = {

@@ -1,9 +1,9 @@
-"""JSON as Windows PowerShell 5.1 reads and writes it, with what surprises people there.
+r"""JSON as Windows PowerShell 5.1 reads and writes it, with what surprises people there.
 
 ConvertTo-Json goes two levels deep unless told otherwise and writes what is deeper as text, writes
-enumerations as numbers and dates as \\/Date(ms)\\/, and escapes < > & '. ConvertFrom-Json takes
-\\/Date(ms)\\/ for a date, hands on an array as one object, and refuses keys that differ in case only
-and empty ones. Sources: about_Json pages of 5.1, and the source of PowerShell 6's first version.
+enumerations as numbers and dates as \/Date(ms)\/, and escapes < > & '. ConvertFrom-Json takes
+\/Date(ms)\/ for a date, hands on an array as one object, and refuses empty keys and such as differ
+in case only. Sources: about_Json pages of 5.1, and the source of PowerShell 6's first version.
 """
 
 from __future__ import annotations
@@ -16,7 +16,12 @@ from typing import Any
 
 from tests.peers.powershell.errors import ErrorRecord, PSError, Unsupported
 from tests.peers.powershell.values import (
-    NOTHING, EnumValue, PSObject, Table, TypeRef, text,
+    NOTHING,
+    EnumValue,
+    PSObject,
+    Table,
+    TypeRef,
+    text,
 )  # fmt: skip
 
 DEEPEST_READ = 100
@@ -60,7 +65,10 @@ def _plain(value: Any, level: int, depth: int) -> Any:
         case list() | bytes():
             return [_plain(v, level + 1, depth) for v in value]
         case timedelta():
-            return {"Ticks": round(value.total_seconds() * 10**7), "TotalSeconds": value.total_seconds()}
+            return {
+                "Ticks": round(value.total_seconds() * 10**7),
+                "TotalSeconds": value.total_seconds(),
+            }
         case TypeRef() | ErrorRecord():
             raise Unsupported("a type or an error as JSON")
     raise Unsupported(f"a {type(value).__name__} as JSON")

@@ -9,11 +9,23 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.peers.powershell.errors import (
-    ErrorRecord, PSError, Unsupported, method_failed, runtime,
+    ErrorRecord,
+    PSError,
+    Unsupported,
+    method_failed,
+    runtime,
 )  # fmt: skip
 from tests.peers.powershell.host import Host
 from tests.peers.powershell.values import (
-    NOTHING, EnumValue, Member, NetList, PSObject, Table, TypeRef, text, type_name,
+    NOTHING,
+    EnumValue,
+    Member,
+    NetList,
+    PSObject,
+    Table,
+    TypeRef,
+    text,
+    type_name,
 )  # fmt: skip
 
 _NONE = object()
@@ -30,7 +42,12 @@ def get(host: Host, owner: Any, name: str, strict: float = 0) -> Any:
         if flat:
             return flat[0] if len(flat) == 1 else flat
     if strict >= 2:
-        raise runtime("PropertyNotFoundStrict", "NotSpecified", f"The property '{name}' cannot be found on this object. Verify that the property exists.")
+        raise runtime(
+            "PropertyNotFoundStrict",
+            "NotSpecified",
+            f"The property '{name}' cannot be found on this object. Verify"
+            " that the property exists.",
+        )
     if name.lower() in ("count", "length") and not isinstance(owner, PSObject):
         return 0 if owner is None else 1
     return None
@@ -131,7 +148,11 @@ def call(host: Host, owner: Any, name: str, given: list[Any]) -> Any:
     """A method. Raises PSError as PowerShell does, Unsupported where we do not know it."""
     low = name.lower()
     if owner is None:
-        raise runtime("InvokeMethodOnNull", "InvalidOperation", "You cannot call a method on a null-valued expression.")
+        raise runtime(
+            "InvokeMethodOnNull",
+            "InvalidOperation",
+            "You cannot call a method on a null-valued expression.",
+        )
     if low == "tostring" and not given:
         return text(owner)
     if low == "gettype" and not given:
@@ -146,7 +167,9 @@ def call(host: Host, owner: Any, name: str, given: list[Any]) -> Any:
                 raise method_failed(name, len(given), "System.ArgumentException", str(e)) from e
             return NOTHING if found is _NONE else found
     if isinstance(owner, list) and not isinstance(owner, NetList) and low in ("add", "remove"):
-        raise method_failed(name, len(given), "System.NotSupportedException", "Collection was of a fixed size.")
+        raise method_failed(
+            name, len(given), "System.NotSupportedException", "Collection was of a fixed size."
+        )
     raise Unsupported(f"the method {type_name(owner)}.{name}")
 
 
@@ -199,7 +222,7 @@ _METHODS: tuple[tuple[type, Mapping[str, Callable[..., Any]]], ...] = (
     }),
     (Table, {
         "containskey": lambda t, k: k in t, "contains": lambda t, k: k in t,
-        "add": lambda t, k, v: _add_key(t, k, v), "remove": _void(Table.__delitem__),
+        "add": lambda t, k, v=None: _add_key(t, k, v), "remove": _void(Table.__delitem__),
         "clear": _void(lambda t: [t.__delitem__(k) for k, _ in [*t.items()]]),
         "getenumerator": lambda t: [
             PSObject({"Key": k, "Name": k, "Value": v}, "System.Collections.DictionaryEntry")
@@ -215,13 +238,24 @@ _METHODS: tuple[tuple[type, Mapping[str, Callable[..., Any]]], ...] = (
 
 def _substring(value: str, at: int, size: int | None) -> str:
     if at < 0 or at > len(value) or (size is not None and at + size > len(value)):
-        raise method_failed("Substring", 1 if size is None else 2, "System.ArgumentOutOfRangeException", "startIndex cannot be larger than length of string.\r\nParameter name: startIndex")
+        raise method_failed(
+            "Substring",
+            1 if size is None else 2,
+            "System.ArgumentOutOfRangeException",
+            "startIndex cannot be larger than length of string.\r\nParameter name: startIndex",
+        )
     return value[at:] if size is None else value[at : at + size]
 
 
 def _add_key(table: Table, key: Any, value: Any) -> Any:
     if key in table:
-        raise method_failed("Add", 2, "System.ArgumentException", f"Item has already been added. Key in dictionary: '{text(key)}'  Key being added: '{text(key)}'")
+        raise method_failed(
+            "Add",
+            2,
+            "System.ArgumentException",
+            f"Item has already been added. Key in dictionary: '{text(key)}'"
+            f"  Key being added: '{text(key)}'",
+        )
     table[key] = value
     return _NONE
 
@@ -233,7 +267,11 @@ def index(owner: Any, at: Any, strict: float = 0) -> Any:
             raise runtime("NullArray", "InvalidOperation", "Cannot index into a null array.")
         case Table():
             if at is None:
-                raise runtime("NullArrayIndex", "InvalidOperation", "Index operation failed; the array index evaluated to null.")
+                raise runtime(
+                    "NullArrayIndex",
+                    "InvalidOperation",
+                    "Index operation failed; the array index evaluated to null.",
+                )
             return [owner[k] for k in at] if isinstance(at, list) else owner[at]
         case list() | bytes() | str():
             if isinstance(at, list):
@@ -243,9 +281,17 @@ def index(owner: Any, at: Any, strict: float = 0) -> Any:
             if not isinstance(at, int):
                 raise Unsupported(f"an index that is a {type_name(at)}")
             if strict >= 3:
-                raise runtime("System.IndexOutOfRangeException", "OperationStopped", "Index was outside the bounds of the array.")
+                raise runtime(
+                    "System.IndexOutOfRangeException",
+                    "OperationStopped",
+                    "Index was outside the bounds of the array.",
+                )
             return None
-    raise runtime("CannotIndex", "InvalidOperation", f"Unable to index into an object of type {type_name(owner)}.")
+    raise runtime(
+        "CannotIndex",
+        "InvalidOperation",
+        f"Unable to index into an object of type {type_name(owner)}.",
+    )
 
 
 def put(owner: Any, name: str, value: Any) -> None:
@@ -255,13 +301,24 @@ def put(owner: Any, name: str, value: Any) -> None:
     elif isinstance(owner, PSObject) and name in owner.properties and owner.custom:
         owner.properties[name] = value
     else:
-        raise PSError(ErrorRecord("PropertyNotFound", "InvalidOperation", f"The property '{name}' cannot be found on this object. Verify that the property exists and can be set."))
+        raise PSError(
+            ErrorRecord(
+                "PropertyNotFound",
+                "InvalidOperation",
+                f"The property '{name}' cannot be found on this object. Verify"
+                " that the property exists and can be set.",
+            )
+        )
 
 
 def put_at(owner: Any, at: Any, value: Any) -> None:
-    if isinstance(owner, Table):
-        owner[at] = value
-    elif isinstance(owner, list) and isinstance(at, int) and -len(owner) <= at < len(owner):
+    if isinstance(owner, Table) or (
+        isinstance(owner, list) and isinstance(at, int) and -len(owner) <= at < len(owner)
+    ):
         owner[at] = value
     else:
-        raise runtime("System.IndexOutOfRangeException", "OperationStopped", "Index was outside the bounds of the array.")
+        raise runtime(
+            "System.IndexOutOfRangeException",
+            "OperationStopped",
+            "Index was outside the bounds of the array.",
+        )

@@ -77,7 +77,7 @@ def _ordered(left: Any, right: Any) -> int:
         ours, theirs = left.casefold(), text(right).casefold()
         return (ours > theirs) - (ours < theirs)
     if isinstance(left, datetime | timedelta):
-        return (left > right) - (left < right)
+        return int(left > right) - int(left < right)
     if isinstance(left, EnumValue):
         left = left.number
     if left is None:
@@ -150,7 +150,9 @@ def _split(left: Any, right: Any) -> list[str]:
     pattern, most = (right[0], right[1] - 1) if isinstance(right, list) else (right, 0)
     found: list[str] = []
     for v in left if isinstance(left, list) else [left]:
-        found += re.split(_regex(text(pattern)), text(v), maxsplit=max(most, 0), flags=re.IGNORECASE)
+        found += re.split(
+            _regex(text(pattern)), text(v), maxsplit=max(most, 0), flags=re.IGNORECASE
+        )
     return found
 
 
@@ -192,7 +194,11 @@ def _plus(left: Any, right: Any) -> Any:
             return [*left, *(right if isinstance(right, list | bytes) else [right])]
         case Table():
             if not isinstance(right, Table):
-                raise runtime("AddHashTableToNonHashTable", "InvalidOperation", "A hash table can only be added to another hash table.")
+                raise runtime(
+                    "AddHashTableToNonHashTable",
+                    "InvalidOperation",
+                    "A hash table can only be added to another hash table.",
+                )
             return Table([*left.items(), *right.items()])
         case datetime() | timedelta():
             return left + right
@@ -236,7 +242,13 @@ def formatted(pattern: str, values: list[Any]) -> str:
             return found[0][0]
         number, width, how = int(found[1]), found[2], found[3] or ""
         if number >= len(values):
-            raise runtime("FormatError", "InvalidOperation", "Error formatting a string: Index (zero based) must be greater than or equal to zero and less than the size of the argument list..")
+            raise runtime(
+                "FormatError",
+                "InvalidOperation",
+                "Error formatting a string: Index (zero based) must be greater"
+                " than or equal to zero and less than the size of the argument"
+                " list..",
+            )
         value, digits = values[number], int(how[1:] or 0) if how else 0
         match how[:1].lower():
             case "":

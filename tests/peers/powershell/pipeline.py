@@ -114,7 +114,13 @@ class Pipelines:
     @staticmethod
     def _word_or_block(found: Any) -> Any:
         if found is None or found is NOTHING or found == "":
-            raise runtime("BadExpression", "InvalidOperation", "The expression after '&' in a pipeline element produced an object that was not valid. It must result in a command name, a script block, or a CommandInfo object.")
+            raise runtime(
+                "BadExpression",
+                "InvalidOperation",
+                "The expression after '&' in a pipeline element produced an"
+                " object that was not valid. It must result in a command name,"
+                " a script block, or a CommandInfo object.",
+            )
         return found if isinstance(found, ScriptBlock) else text(found)
 
     def _arguments(self, node: Node) -> tuple[list[Any], Table, bool]:
@@ -146,7 +152,12 @@ class Pipelines:
         if isinstance(found, Table):
             for name, value in found.items():
                 if name in named:
-                    raise runtime("ParameterAlreadyBound", "InvalidArgument", f"Cannot bind parameter because parameter '{name}' is specified more than once.")
+                    raise runtime(
+                        "ParameterAlreadyBound",
+                        "InvalidArgument",
+                        f"Cannot bind parameter because parameter '{name}' is specified"
+                        " more than once.",
+                    )
                 named[text(name)] = value
         elif found is not None:
             positional += elements(found)
@@ -190,6 +201,7 @@ class Pipelines:
             return [v for v in found(call) if v is not NOTHING]
         program = self.host.program(name)
         if program is None:
+            self.host.unknown(name)
             raise PSError(ErrorRecord(
                 "CommandNotFoundException", "ObjectNotFound",
                 f"The term '{name}' is not recognized as the name of a cmdlet, function, script"
@@ -232,7 +244,12 @@ class Pipelines:
                 if rest:
                     values[low] = rest.pop(0)
                 elif parameter.mandatory:
-                    raise runtime("MissingMandatoryParameter", "InvalidArgument", f"Cannot process command because of one or more missing mandatory parameters: {parameter.name}.")
+                    raise runtime(
+                        "MissingMandatoryParameter",
+                        "InvalidArgument",
+                        "Cannot process command because of one or more missing"
+                        f" mandatory parameters: {parameter.name}.",
+                    )
                 else:
                     values[low] = self.value(parameter.default) if parameter.default else None
                     if values[low] is None and parameter.type is None:

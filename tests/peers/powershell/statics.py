@@ -15,7 +15,15 @@ from typing import Any
 from tests.peers.powershell.convert import integer
 from tests.peers.powershell.errors import Unsupported, method_failed
 from tests.peers.powershell.host import FileFault, Host
-from tests.peers.powershell.values import NOTHING, EnumValue, NetList, PSObject, Table, TypeRef, text
+from tests.peers.powershell.values import (
+    NOTHING,
+    EnumValue,
+    NetList,
+    PSObject,
+    Table,
+    TypeRef,
+    text,
+)
 
 UTF8 = ("utf-8", False)
 
@@ -38,7 +46,9 @@ class Encoding:
             try:
                 return given[0].decode(self.name, "strict" if self.strict else "replace")
             except UnicodeDecodeError as e:
-                raise method_failed("GetString", 1, "System.Text.DecoderFallbackException", str(e)) from e
+                raise method_failed(
+                    "GetString", 1, "System.Text.DecoderFallbackException", str(e)
+                ) from e
         raise Unsupported(f"the method {name} of an encoding")
 
 
@@ -94,7 +104,13 @@ class Mutex:
             return self._host.mutexes.take(self._name, wait_s)
         if name == "releasemutex":
             if not self._host.mutexes.give(self._name):
-                raise method_failed("ReleaseMutex", 0, "System.ApplicationException", "Object synchronization method was called from an unsynchronized block of code.")
+                raise method_failed(
+                    "ReleaseMutex",
+                    0,
+                    "System.ApplicationException",
+                    "Object synchronization method was called from an"
+                    " unsynchronized block of code.",
+                )
             return NOTHING
         if name in ("dispose", "close"):
             return NOTHING
@@ -197,7 +213,9 @@ class Statics:
             items = given[0] if given and isinstance(given[0], list) else []
             return NetList(items, "ArrayList" if "array" in low else "Generic.List`1")
         if low == "text.utf8encoding":
-            return Encoding("utf-8", bom=bool(given and given[0]), strict=len(given) > 1 and given[1])
+            return Encoding(
+                "utf-8", bom=bool(given and given[0]), strict=len(given) > 1 and given[1]
+            )
         if low == "threading.mutex" and len(given) == 2 and given[0] is False:
             return Mutex(self._host, text(given[1]))
         if low in ("object", "psobject", "management.automation.psobject") and not given:
@@ -215,7 +233,14 @@ def _from_base64(data: Any) -> bytes:
     try:
         return base64.b64decode("".join(text(data).split()), validate=True)
     except binascii.Error as e:
-        raise method_failed("FromBase64String", 1, "System.FormatException", "The input is not a valid Base-64 string as it contains a non-base 64 character, more than two padding characters, or an illegal character among the padding characters.") from e
+        raise method_failed(
+            "FromBase64String",
+            1,
+            "System.FormatException",
+            "The input is not a valid Base-64 string as it contains a"
+            " non-base 64 character, more than two padding characters, or"
+            " an illegal character among the padding characters.",
+        ) from e
 
 
 def _to_base64(data: Any) -> str:

@@ -14,7 +14,8 @@ from tests.peers.powershell.errors import Unsupported
 
 #: what a node of one part is left out of
 _KEPT = {
-    "command", "command_name", "command_parameter", "variable", "statement_block", "array_expression",
+    "command", "command_name", "command_parameter", "variable", "statement_block",
+    "array_expression",
     "command_elements", "command_invokation_operator", "expandable_string_literal", "param_block",
     "expandable_here_string_literal", "flow_control_statement", "argument_list", "script_block",
     "comparison_operator", "assignement_operator", "type_literal", "redirection", "program",

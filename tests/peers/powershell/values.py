@@ -48,13 +48,13 @@ class TypeRef:
 class NetList(list[Any]):
     """An ArrayList or a List[T], which unlike an array can grow."""
 
-    def __init__(self, items: Iterable[Any] = (), type: str = "ArrayList") -> None:  # noqa: A002
+    def __init__(self, items: Iterable[Any] = (), type: str = "ArrayList") -> None:
         super().__init__(items)
         self.type = type
 
 
 class Table:
-    """A dictionary whose text keys know no case. One that is not ordered has no order to rely on."""
+    """A dictionary whose text keys know no case; one that is not ordered has no lasting order."""
 
     def __init__(self, items: Iterable[tuple[Any, Any]] = (), *, ordered: bool = False) -> None:
         self.ordered = ordered
@@ -74,7 +74,11 @@ class Table:
 
     def __setitem__(self, key: Any, value: Any) -> None:
         if key is None:
-            raise runtime("NullArrayIndex", "InvalidOperation", "Index operation failed; the array index evaluated to null.")
+            raise runtime(
+                "NullArrayIndex",
+                "InvalidOperation",
+                "Index operation failed; the array index evaluated to null.",
+            )
         fold = self._fold(key)
         kept = self._items.get(fold, (key, None))[0]
         self._items[fold] = (kept, value)
@@ -100,7 +104,7 @@ class PSObject:
     """
 
     def __init__(
-        self, items: Iterable[tuple[str, Any]] | Mapping[str, Any] = (), type: str = "",  # noqa: A002
+        self, items: Iterable[tuple[str, Any]] | Mapping[str, Any] = (), type: str = "",
         known: Iterable[str] | None = None, shown: str | None = None,
     ) -> None:  # fmt: skip
         pairs = items.items() if isinstance(items, Mapping) else items

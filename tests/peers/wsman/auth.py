@@ -49,6 +49,7 @@ class Accounts:
     _lock: ClassVar[threading.Lock] = threading.Lock()
 
     def write(self) -> None:
+        assert ":" not in self.password, "the file of users has no way to write that"
         self.file.touch(mode=0o600)
         self.file.write_text("".join(f"{n}:{self.user}:{self.password}\n" for n in self.names))
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 from tests.peers import certs
 from tests.peers.wsman import soap
-from tests.peers.wsman.auth import SEALED_TYPE, Accounts, Login, Unreadable
+from tests.peers.wsman.auth import SEALED_TYPE, Accounts, Headers, Login, Unreadable
 from tests.peers.wsman.faults import Fault
 from tests.peers.wsman.listener import Drop, Handler, Listener
 from tests.peers.wsman.process import Program
@@ -129,32 +129,39 @@ def _server(endpoint: Endpoint, accounts: Accounts, cert_hash: bytes) -> Callabl
     """What HTTP does with a request."""
 
     def serve(handler: Handler, data: bytes) -> None:
-        if handler.path.partition("?")[0] != "/wsman":
-            return handler.reply(404)
         if handler.login is None:
             handler.login = Login(accounts, handler.tls, basic=handler.tls, cert_hash=cert_hash)
         passes, headers = handler.login.greet(handler.headers.get("Authorization", ""))
-        if not passes:
+        sealed = handler.headers.get("Content-Type", "").startswith("multipart/encrypted")
+        if handler.path.partition("?")[0] != "/wsman":
+            handler.reply(404)
+        elif not passes:
             if not any(value.startswith("Negotiate ") for _, value in headers):
                 endpoint.refused += bool(handler.headers.get("Authorization"))
-            return handler.reply(401, headers=headers)
-        if len(data) > endpoint.quotas.envelope_kib * 1024:
-            return handler.reply(413, headers=headers)
-        sealed = handler.headers.get("Content-Type", "").startswith("multipart/encrypted")
-        if not data:
-            return handler.reply(200, headers=headers)
-        if not (sealed or handler.tls):  # AllowUnencrypted is false, as it is by default
-            return handler.reply(500, headers=headers)
-        try:
-            plain = handler.login.open(data) if sealed else data
-        except Unreadable:
-            return handler.reply(400)
-        status, found = endpoint.answer(plain)
-        if sealed and found:
-            return handler.reply(status, handler.login.seal(found), SEALED_TYPE, headers)
-        return handler.reply(status, found, headers=headers)
+            handler.reply(401, headers=headers)
+        elif len(data) > endpoint.quotas.envelope_kib * 1024:
+            handler.reply(413, headers=headers)
+        elif data and not (sealed or handler.tls):  # AllowUnencrypted is false unless it is set
+            handler.reply(500, headers=headers)
+        elif not data:
+            handler.reply(200, headers=headers)
+        else:
+            _answer(endpoint, handler, data, headers, sealed=sealed)
 
     return serve
+
+
+def _answer(
+    endpoint: Endpoint, handler: Handler, data: bytes, headers: Headers, *, sealed: bool
+) -> None:
+    try:
+        plain = handler.login.open(data) if sealed else data
+    except Unreadable:
+        return handler.reply(400)
+    status, found = endpoint.answer(plain)
+    if sealed and found:
+        return handler.reply(status, handler.login.seal(found), SEALED_TYPE, headers)
+    return handler.reply(status, found, headers=headers)
 
 
 @contextmanager
@@ -176,9 +183,12 @@ def endpoint(
     if made is not None:
         cert_hash = hashlib.sha256(ssl.PEM_cert_to_DER_cert(made.cert.read_text())).digest()
     serve: list[Callable[..., None]] = []
-    listener = Listener(
-        lambda handler, data: serve[0](handler, data), made and made.cert, made and made.key
-    )
+    files = (made.cert, made.key) if made else None
+
+    def served(handler: Handler, data: bytes) -> None:
+        serve[0](handler, data)
+
+    listener = Listener(served, files)
     found = Endpoint(
         f"http{'s' if tls else ''}://127.0.0.1:{listener.port}/wsman", shells, listener, quotas,
         made.fingerprint if made else "", made.ca if made else None, complaints=complaints,

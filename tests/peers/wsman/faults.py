@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Fault(Exception):  # noqa: N818
+class Fault(Exception):
     """``code`` is Windows' own, ``subcode`` WS-Man's word, ``status`` is HTTP's."""
 
     code: int

@@ -6,6 +6,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -58,14 +59,14 @@ class Listener:
     """Listens on a free port of loopback; each connection has a thread."""
 
     def __init__(
-        self, serve: Callable[[Handler, bytes], None], cert: Path | None, key: Path | None
+        self, serve: Callable[[Handler, bytes], None], files: tuple[Path, Path] | None
     ) -> None:
         self._context: ssl.SSLContext | None = None
-        if cert is not None:
+        if files is not None:
             self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            self._context.load_cert_chain(cert, key)
+            self._context.load_cert_chain(*files)
         self._handler = type(
-            "Bound", (Handler,), {"serve": staticmethod(serve), "tls": cert is not None}
+            "Bound", (Handler,), {"serve": staticmethod(serve), "tls": files is not None}
         )
         self._socket, self.port = _bound()
         self._lock = threading.Lock()
@@ -118,7 +119,7 @@ class Listener:
             self._open.add(connection)
             self.connections += 1
         try:
-            self._handler(connection, address, None)  # type: ignore[arg-type]
+            self._handler(connection, address, None)
         except (OSError, ValueError):
             pass  # the client went away, or we broke it
         finally:
@@ -145,7 +146,5 @@ def _bound() -> tuple[socket.socket, int]:
 
 
 def _break(connection: socket.socket) -> None:
-    try:
+    with suppress(OSError):  # where it is broken
         connection.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass  # it is broken

@@ -47,6 +47,15 @@ class Process:
             found, self._in = bytes(self._in), bytearray()
             return found
 
+    def read_line(self) -> bytes:
+        """The next line with its end; what is left at the end of input, b"" after it."""
+        with self._change:
+            self._change.wait_for(lambda: b"\n" in self._in or self._in_ended or self._killed)
+            self.alive()
+            line, mark, rest = bytes(self._in).partition(b"\n")
+            self._in = bytearray(rest)
+            return line + mark
+
     def write(self, data: bytes, stream: str = "stdout") -> None:
         with self._change:
             self.alive()

@@ -134,7 +134,10 @@ class Shells:
         body = message.body.find("rsp:Shell", NS)
         if body is None:
             raise faults.bad_schema("no rsp:Shell")
-        streams = (body.findtext("rsp:InputStreams", "", NS), body.findtext("rsp:OutputStreams", "", NS))
+        streams = (
+            body.findtext("rsp:InputStreams", "", NS),
+            body.findtext("rsp:OutputStreams", "", NS),
+        )
         if streams != ("stdin", "stdout stderr"):
             self._complain(f"a shell with the streams {streams}")
         idle_s = seconds(body.findtext("rsp:IdleTimeOut", "", NS) or f"PT{self._quotas.idle_s}S")
