@@ -138,6 +138,9 @@ class Facts:
     reason it is refused, ``unfit`` says what no single word is to blame for, each with the spec's
     path; ``management`` is why guests need an existing network for it, "" = the driver makes one.
     ``addresses`` are the host's own by link, with their prefixes, but for those of this testbed.
+    ``virts`` are the ways to virtualize guests where there is a choice, each with why it cannot be
+    had ("" = it can); ``accel`` is the usual one then. ``beside`` is the model of a guest's
+    management NIC where that depends on the other's, paravirtual where it is silent.
     ``change`` maps (kind, field) to how disturbing a change is, RECREATE where it is silent;
     ``parallel`` caps concurrent puts of a kind; ``knobs`` are the host's tunings as they are now,
     ``tunings`` those that a spec's wishes for dom0 and its uplinks become; ``most_nics`` is how
@@ -165,6 +168,8 @@ class Facts:
     notes: Mapping[str, str] = field(default_factory=dict)
     unfit: Callable[[Guest], Iterable[str]] = fits
     management: str = ""
+    virts: Mapping[str, str] = field(default_factory=dict)
+    beside: Mapping[str, str] = field(default_factory=dict)
     most_nics: int = 15
     mac_prefix: str = "52:54:00"
     simulated: bool = False

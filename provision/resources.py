@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 
 StartMode = Literal["auto", "restore", "boot"]
 Latency = Literal["normal", "high"]
+Virt = Literal["pv", "pvh", "hvm"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,6 +146,8 @@ def _unfit(spec: Spec, facts: Facts) -> Iterator[str]:
         )
     elif spec.switch.mtu > (most := facts.nic_models[model].mtu):
         yield f"switch.mtu: {hv}'s {guests.nic.model} carries at most {most}, not {spec.switch.mtu}"
+    if guests.virt is not None and (why := facts.virts.get(guests.virt, "there is no choice")):
+        yield f"guests.virt: {guests.virt}: not on {hv}: {why}"
     if guests.nics_each > facts.most_nics:
         yield f"guests.nics_each: {hv} gives a guest at most {facts.most_nics} besides management"
     if spec.switch.type is not None and spec.switch.type not in facts.switch_flavours:
@@ -341,6 +343,7 @@ def _guest(spec: Spec, facts: Facts, image: str, links: Sequence[Link]) -> Guest
     guests, cpu = spec.guests, spec.guests.cpu
     number = (links[0].number - 1) // len(links)  # from 0
     management = management_subnet(spec)
+    model = nic_model(guests.nic.model, facts) or guests.nic.model
     has_emulator = "guests.cpu.emulator_pin" not in facts.cannot
     at = IPv4Interface((management[FIRST_GUEST + number], management.prefixlen))
     return Guest(
@@ -350,14 +353,14 @@ def _guest(spec: Spec, facts: Facts, image: str, links: Sequence[Link]) -> Guest
         image=image,
         management=Vnic(
             switch=spec.management.bridge or f"pv{tag(spec.name)}m",
-            model=facts.words["paravirtual"],
+            model=facts.beside.get(model, facts.words["paravirtual"]),
             mac=mac(facts.mac_prefix, spec.name, number + 1, 0),
             address=str(at),
         ),
         nics=tuple(
             Vnic(
                 switch=link.switch,
-                model=nic_model(guests.nic.model, facts) or guests.nic.model,
+                model=model,
                 mac=mac(facts.mac_prefix, spec.name, number + 1, link.nic),
                 address=link.guest_address,
                 mtu=spec.switch.mtu,
@@ -365,7 +368,7 @@ def _guest(spec: Spec, facts: Facts, image: str, links: Sequence[Link]) -> Guest
             )
             for link in links
         ),
-        accel=facts.accel,
+        accel=guests.virt or facts.accel,
         pins=_pins(spec, facts, number),
         emulator_pin=cpu.emulator_pin or (_dom0(spec).cpus if has_emulator else None),
         weight=cpu.weight,

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from drivers.dom0 import xl
+from drivers.linux.interrupts import by_cpu
 from drivers.linux.links import sections
 from provision.host import Host
 
@@ -20,6 +21,7 @@ echo @@uptime; cat /proc/uptime
 echo @@idle; xenpm get-cpuidle-states 2>/dev/null || :
 echo @@vcpus; xl vcpu-list
 echo @@nics; cat /proc/net/dev
+echo @@irqs; cat /proc/interrupts
 """
 _CPU = re.compile(r"cpu id\s*:\s*(\d+)")
 _IDLE = re.compile(r"idle time\(ms\)\s*:\s*(\d+)")
@@ -31,7 +33,8 @@ class Counts:
     """``host_busy_s`` has one figure a CPU, () where Xen does not count them.
 
     ``dom0_busy_s`` has one a vCPU, ``domains`` CPU time by domain's id; ``nics`` is (rx_bytes,
-    tx_bytes, rx_packets, tx_packets) by dom0's name of each.
+    tx_bytes, rx_packets, tx_packets) by dom0's name of each. ``irqs`` are the interrupts that each
+    of dom0's CPUs served.
     """
 
     at_s: float
@@ -39,6 +42,7 @@ class Counts:
     dom0_busy_s: tuple[float, ...]
     domains: Mapping[int, float]
     nics: Mapping[str, tuple[int, int, int, int]]
+    irqs: tuple[int, ...] = ()
 
 
 def count(host: Host) -> Counts:
@@ -54,6 +58,7 @@ def count(host: Host) -> Counts:
         dom0_busy_s=tuple(v.time_s for v in every if v.domid == xl.DOM0),
         domains=domains,
         nics=nics(found["nics"]),
+        irqs=by_cpu(found.get("irqs", "")),
     )
 
 

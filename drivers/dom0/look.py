@@ -26,7 +26,7 @@ esac
 class State:
     """``vcpus`` and ``share`` are dom0's; ``share`` None = its scheduler knows no weights.
 
-    ``all_vcpus`` are every domain's.
+    ``all_vcpus`` and ``all_shares`` are every domain's.
     """
 
     info: xl.Info
@@ -35,6 +35,7 @@ class State:
     memory_mib: int
     all_vcpus: tuple[xl.Vcpu, ...]
     domains: tuple[xl.Domain, ...]
+    all_shares: tuple[xl.Share, ...] = ()
 
     @property
     def pins(self) -> str:
@@ -51,14 +52,16 @@ def state(host: Host) -> State:
         raise HostError(f"{e}; is it Xen's dom0, and are we root there?", hint=e.hint) from e
     every = xl.vcpus(found["vcpus"])
     domains = xl.domains(found["domains"])
+    shares = xl.shares(found["shares"])
     mine = tuple(v for v in every if v.domid == xl.DOM0)
     if not mine:
         raise HostError(f"{host.name}: xl vcpu-list shows no dom0")
     return State(
         info=xl.info(found["info"]),
         vcpus=mine,
-        share=next((s for s in xl.shares(found["shares"]) if s.domid == xl.DOM0), None),
+        share=next((s for s in shares if s.domid == xl.DOM0), None),
         memory_mib=next((d.memory_mib for d in domains if d.domid == xl.DOM0), 0),
         all_vcpus=every,
         domains=domains,
+        all_shares=shares,
     )

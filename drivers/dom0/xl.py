@@ -82,7 +82,8 @@ class Domain:
 
 def info(text: str) -> Info:
     """From ``xl info``. Raises HostError where it is no such thing."""
-    found = dict(m.groups() for line in text.splitlines() if (m := _PAIR.fullmatch(line.strip())))
+    matches = (_PAIR.fullmatch(line.strip()) for line in text.splitlines())
+    found = {m[1]: m[2] for m in matches if m is not None}
     try:
         return Info(
             version=found["xen_version"].strip(),

@@ -14,6 +14,7 @@ from provision.host import Host
 MARK = "provision:testbed="
 #: kinds that ride on another link, which is then in use
 STACKED = frozenset({"vlan", "macvlan", "macvtap", "ipvlan", "ipvtap", "macsec"})
+XEN_BACKEND = "xen-backend"
 # how a section of the output begins
 _AT = "@@"
 
@@ -61,7 +62,10 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One network device. ``kind`` is "" for real hardware; ``peer`` is a veth's other index."""
+    """One network device. ``kind`` is "" for real hardware; ``peer`` is a veth's other index.
+
+    ``bus`` is what its device is on, such as ``pci``; "" where it has none, or ip does not tell.
+    """
 
     name: str
     index: int
@@ -75,8 +79,14 @@ class Link:
     below: str = ""
     peer: int | None = None
     alias: str = ""
+    bus: str = ""
     addresses: tuple[Address, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def backs_vnic(self) -> bool:
+        """Whether it is the host's end of a VM's vNIC: a tap, or Xen's vif."""
+        return self.kind == "tun" or self.bus == XEN_BACKEND
 
     @property
     def ipv4(self) -> tuple[Address, ...]:
@@ -189,6 +199,7 @@ def _link(row: Mapping[str, Any]) -> Link:
         below=row.get("link", "") if info.get("info_kind") in STACKED else "",
         peer=row.get("link_index"),
         alias=row.get("ifalias", ""),
+        bus=row.get("parentbus", ""),
         addresses=tuple(_address(a) for a in row.get("addr_info", ()) if "local" in a),
         settings=info.get("info_data", {}),
     )

@@ -122,8 +122,8 @@ def strays(bridge: str, want: Switch, seen: View) -> list[str]:
 
 
 def is_uplink(link: Link) -> bool:
-    """Whether a port of a bridge leads out; those of VMs are taps."""
-    return link.kind not in ("tun", "openvswitch")
+    """Whether a port of a bridge leads out, and not to a VM."""
+    return link.kind != "openvswitch" and not link.backs_vnic
 
 
 def remove(host: Host, name: str) -> None:

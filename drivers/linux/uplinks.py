@@ -129,7 +129,7 @@ def _busy_s(ticks: list[str]) -> float:
 
 
 def _candidate(link: Link) -> bool:
-    return link.ethernet and link.kind in ("", "veth")
+    return link.ethernet and link.kind in ("", "veth") and not link.backs_vnic
 
 
 def _users(link: Link, seen: View, testbed: str) -> Iterator[str]:

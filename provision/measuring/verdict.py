@@ -130,10 +130,13 @@ def _by_guest(rates: Mapping[str, float], asked: Asked) -> dict[str, float]:
 
 
 def _others(side: Load, clients: float | None) -> float | None:
-    """What is left of the host's CPU time; an emulated lab's netperf clients run there too."""
+    """What neither guests nor dom0 had of the host's CPU time.
+
+    An emulated lab's netperf clients run there too.
+    """
     if clients is None or not side.host_percent or not side.guest_percent:
         return None
-    known = sum(side.guest_percent.values()) + clients
+    known = sum(side.guest_percent.values()) + sum(side.dom0_percent) + clients
     return max(0.0, sum(side.host_percent) - known)
 
 

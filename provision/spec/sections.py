@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, WithJsonSchema, field_validator
 
 from provision.measuring.workload import WORKLOADS
-from provision.resources import Latency, StartMode
+from provision.resources import Latency, StartMode, Virt
 from provision.spec import checks as speccheck
 from provision.spec.faults import faults_error
 from provision.spec.section import Section
@@ -93,6 +93,11 @@ class Guests(Section):
     latency: Latency = Field(
         default="normal",
         description="`high` asks the hypervisor to schedule guests for latency (vSphere).",
+    )
+    virt: Virt | None = Field(
+        default=None,
+        description="How the guests are virtualized where there is a choice (Xen: `pv`, `pvh`, "
+        "`hvm`); empty is what the hypervisor usually does.",
     )
     image: Image = Field(
         default="debian12",

@@ -220,6 +220,5 @@ def test_facts_are_whole(driver: Driver, peer: Peer) -> None:
     facts = driver.facts
     assert facts.version and facts.host and facts.cpus > 0 and facts.memory_mib > 0
     named = [facts.nic_models[facts.words[word]] for word in ("paravirtual", "emulated")]
-    assert all(m.pci_ids and m.drivers for m in named)
-    assert all(bool(m.pci_ids) == bool(m.drivers) for m in facts.nic_models.values())
+    assert all(m.drivers for m in named)
     assert isinstance(peer.guest, Guest)

@@ -60,6 +60,7 @@ def test_defaults() -> None:
             "memory_mib": 1024,
             "memory_reserve_mib": None,
             "latency": "normal",
+            "virt": None,
             "image": "debian12",
             "user": "root",
             "start": "auto",
