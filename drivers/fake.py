@@ -18,6 +18,7 @@ from threading import Lock
 from time import time
 from urllib.parse import parse_qs, urlsplit
 
+from provision.capabilities import Capabilities
 from provision.driver import (
     Change,
     Check,
@@ -71,10 +72,20 @@ def tunings(dom0: Dom0, uplinks: tuple[UplinkFacts, ...]) -> Iterable[Tuning]:
         yield Tuning(BOOT[1], f"dom0_mem={dom0.memory_mib}")
 
 
+CAPABILITIES = Capabilities(
+    MODELS,
+    {"paravirtual": "virtio", "emulated": "e1000"},
+    ("bridge", "ovs"),
+    refused={"dom0.cap_percent": "its scheduler knows no cap"},
+    imagined=True,
+)
+
+
 class Fake:
     """See the module; ``changes`` counts puts, drops, checkpoints and reverts."""
 
     takes_image = False
+    capabilities = CAPABILITIES
 
     def __init__(self, target: Target) -> None:
         parts = urlsplit(target.uri)
@@ -95,13 +106,13 @@ class Fake:
         self._load()
         self.facts = Facts(
             hypervisor="fake", version="1", host="fake", cpus=8, memory_mib=1 << 20, accel="none",
-            nic_models=MODELS, words={"paravirtual": "virtio", "emulated": "e1000"},
-            switch_flavours=("bridge", "ovs"), kinds=frozenset(KINDS),
+            nic_models=MODELS, words=CAPABILITIES.words,
+            switch_flavours=CAPABILITIES.switches, kinds=frozenset(KINDS),
             uplinks=tuple(
                 UplinkFacts(f"eth{n}", f"02:00:00:00:00:{n:02x}", f"0000:00:{n:02x}.0")
                 for n in range(1, 9)
             ),
-            cannot={"dom0.cap_percent": "its scheduler knows no cap"}, tunings=tunings,
+            cannot=CAPABILITIES.refused, tunings=tunings,
             change=LIVE | RESTART, parallel={"guest": 4}, simulated=True,
         )  # fmt: skip
 

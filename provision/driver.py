@@ -15,6 +15,7 @@ from provision.errors import PreflightError, UserError
 from provision.resources import Guest, Key, Resource, StartMode, Tuning
 
 if TYPE_CHECKING:
+    from provision.capabilities import Capabilities
     from provision.host import Host
     from provision.image import Image
     from provision.seed import Identity
@@ -340,13 +341,14 @@ def look(driver: Driver, keys: Iterable[Key]) -> Mapping[Key, Resource | None]:
 
 
 class DriverType(Protocol):
-    """What the registry holds: how a driver is opened, and what its guests boot.
+    """What the registry holds: how a driver is opened, what its guests boot, what it can do.
 
     ``takes_image``: that is an image of ours or a disk file, else the name of a template that the
     hypervisor has, or a disk file.
     """
 
     takes_image: bool
+    capabilities: Capabilities
 
     def __call__(self, target: Target) -> Driver:
         """Connect. Raises Unreachable; nothing on the host is changed."""

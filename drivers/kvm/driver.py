@@ -14,12 +14,12 @@ from threading import Lock
 import libvirt
 
 from drivers.kvm.domains import Domains
-from drivers.kvm.facts import WORDS, Machine, cannot, changes, choose_accel, look, unfit
+from drivers.kvm.facts import CAPABILITIES, Machine, cannot, changes, choose_accel, look, unfit
 from drivers.kvm.golden import Golden
 from drivers.kvm.guests import Guests
 from drivers.libvirt.connect import Connection, connect, words
 from drivers.libvirt.disks import Disks
-from drivers.linux.net import FLAVOURS, LinuxNet
+from drivers.linux.net import LinuxNet
 from drivers.linux.tuning import CPUS, IRQ, WEIGHT, LinuxTuning
 from drivers.linux.uplinks import count
 from provision.driver import LOOKS_AT_ONCE, Check, Facts, Target, Usage
@@ -32,6 +32,7 @@ class Kvm:
     """The driver. ``host`` overrides where commands go; by default it follows from the URI."""
 
     takes_image = True
+    capabilities = CAPABILITIES
 
     def __init__(self, target: Target, host: Host | None = None) -> None:
         with ExitStack() as opening:
@@ -138,8 +139,8 @@ class Kvm:
             memory_mib=machine.memory_mib,
             accel=accel,
             nic_models=machine.models,
-            words=WORDS,
-            switch_flavours=FLAVOURS,
+            words=CAPABILITIES.words,
+            switch_flavours=CAPABILITIES.switches,
             kinds=frozenset({Guest.kind, Tuning.kind}) | self.net.kinds,
             uplinks=self.net.uplinks(),
             addresses=self.net.addresses(),
@@ -148,6 +149,7 @@ class Kvm:
             parallel={Guest.kind: 2 * machine.cpus},
             knobs=self.tuning.knobs(),
             notes=notes,
+            most_nics=CAPABILITIES.most_nics,
             unfit=lambda guest: unfit(guest, self.guests.target),
             simulated=machine.simulated,
         )

@@ -10,6 +10,9 @@ from typing import Any
 
 from drivers.kvm.xml import shares
 from drivers.linux.links import sections
+from drivers.linux.net import FLAVOURS
+from drivers.linux.tuning import NEEDS as TUNING_NEEDS
+from provision.capabilities import MODEL, SWITCH, Capabilities
 from provision.driver import Change, NicModel, Target
 from provision.errors import PreflightError, Unsupported
 from provision.host import Host
@@ -43,6 +46,35 @@ WORDS = {"paravirtual": "virtio", "emulated": "e1000"}
 QEMU_NAMES = {"virtio": "virtio-net-pci"}
 LIVE = ("weight", "cap_percent", "pins", "emulator_pin")
 RESTART = ("vcpus", "memory_mib", "management", "nics", "accel", "running")
+
+#: whatever the host; what else it must have, it is asked for
+CAPABILITIES = Capabilities(
+    nic_models=MODELS,
+    words=WORDS,
+    switches=FLAVOURS,
+    refused={
+        "guests.cpu.reserve_percent": "Linux's scheduler reserves no CPU time; "
+        "give the guest CPUs of its own: guests.cpu.pin",
+        "guests.memory_reserve_mib": "nothing here keeps memory for one guest; leave the host "
+        "enough: without overcommit, all guests' memory fits",
+        "guests.latency": "KVM has no such word; give the guest CPUs of its own: guests.cpu.pin",
+        "dom0.cap_percent": "the host's own processes have a weight and no cap: dom0.weight",
+        "dom0.memory_mib": "the host keeps the memory that guests leave it: guests.memory",
+        **{
+            f"hypervisor.{word}": "libvirt's URI says all of it: hypervisor.uri"
+            for word in ("user", "password", "auth", "tls", "host", "pool")
+        },
+        "hypervisor.storage": "disks lie in the state folder: PROVISION_STATE_DIR",
+    },
+    depends={
+        **TUNING_NEEDS,
+        **{f"{MODEL}={model}": "a QEMU that has the model" for model in MODELS},
+        f"{SWITCH}=ovs": "Open vSwitch on the host",
+        "guests.cpu.weight": "a cgroup controller cpu on the host",
+        "guests.cpu.cap_percent": "a cgroup controller cpu on the host",
+        "guests.nic.rate_mbit": "sch_sfq and act_police in the host's kernel",
+    },
+)
 
 _DEVICE = re.compile(r'^name "([^"]+)", bus PCI', re.MULTILINE)
 # libvirt's own way to hold a vNIC to a rate, tried where it disturbs nobody
@@ -146,20 +178,7 @@ def changes(simulated: bool) -> dict[tuple[str, str], Change]:
 
 def cannot(machine: Machine) -> dict[str, str]:
     """The spec's words that are refused here, with the reason and what would work."""
-    found = {
-        "guests.cpu.reserve_percent": "Linux's scheduler reserves no CPU time; "
-        "give the guest CPUs of its own: guests.cpu.pin",
-        "guests.memory_reserve_mib": "nothing here keeps memory for one guest; leave the host "
-        "enough: without overcommit, all guests' memory fits",
-        "guests.latency": "KVM has no such word; give the guest CPUs of its own: guests.cpu.pin",
-        "dom0.cap_percent": "the host's own processes have a weight and no cap: dom0.weight",
-        "dom0.memory_mib": "the host keeps the memory that guests leave it: guests.memory",
-        **{
-            f"hypervisor.{word}": "libvirt's URI says all of it: hypervisor.uri"
-            for word in ("user", "password", "auth", "tls", "host", "pool")
-        },
-        "hypervisor.storage": "disks lie in the state folder: PROVISION_STATE_DIR",
-    }
+    found = dict(CAPABILITIES.refused)
     if machine.cgroup is None:
         reason = "no cgroup controller 'cpu' is mounted on the host; use guests.cpu.pin"
         found |= {"guests.cpu.weight": reason, "guests.cpu.cap_percent": reason}

@@ -29,6 +29,13 @@ echo @@v1; for file in "$3/cpuset.cpus" "$4/cgroup.procs"; do [ ! -e "$file" ] |
 echo @@irqbalance; grep -lx irqbalance /proc/[0-9]*/comm 2>/dev/null || :
 """
 _IRQS = "grep -H . /proc/irq/*/smp_affinity_list || :"
+#: what a host must have for each word of a spec's dom0, see ``LinuxTuning.why_not``
+NEEDS: Mapping[str, str] = {
+    "dom0.vcpus": "root, and a cgroup controller cpuset on the host",
+    "dom0.pin": "root, and a cgroup controller cpuset on the host",
+    "dom0.weight": "root, and a cgroup controller cpu on the host",
+    "dom0.irq_affinity": "root, uplinks with interrupts of their own, and no irqbalance",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,8 @@ from drivers.vsphere.parse import ACCEL
 from drivers.vsphere.sight import Sight
 from drivers.vsphere.snapshots import Snapshots
 from drivers.vsphere.sources import Sources
-from drivers.vsphere.spec import MODELS, WORDS
-from drivers.vsphere.switches import FLAVOUR, Switches
+from drivers.vsphere.spec import MODELS
+from drivers.vsphere.switches import Switches
 from drivers.vsphere.tasks import Tasks
 from drivers.vsphere.together import Together
 from drivers.vsphere.vms import Vms
@@ -43,6 +43,7 @@ class Vsphere:
     """The driver. ``limits`` are deadlines; ``wire`` makes the connections."""
 
     takes_image = False
+    capabilities = fit.CAPABILITIES
 
     def __init__(self, target: Target, limits: Limits | None = None, wire: WireType = Wire) -> None:
         if target.start == "restore":
@@ -169,8 +170,8 @@ class Vsphere:
             memory_mib=place.memory_mib,
             accel=ACCEL,
             nic_models=MODELS,
-            words=WORDS,
-            switch_flavours=(FLAVOUR,),
+            words=fit.CAPABILITIES.words,
+            switch_flavours=fit.CAPABILITIES.switches,
             kinds=frozenset({Guest.kind, Switch.kind}),
             uplinks=uplinks.uplinks(place, self.switches.prefix),
             cannot=fit.cannot(place),
@@ -178,8 +179,8 @@ class Vsphere:
             parallel={Guest.kind: AT_ONCE},
             notes=notes,
             unfit=self.fit.unfit,
-            management=fit.MANAGEMENT,
-            most_nics=fit.MOST_NICS,
+            management=fit.CAPABILITIES.management,
+            most_nics=fit.CAPABILITIES.most_nics,
             mac_prefix="00:50:56",
             simulated=self.simulated,
         )

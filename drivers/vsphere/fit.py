@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from drivers.vsphere.networks import Networks
 from drivers.vsphere.place import Place
 from drivers.vsphere.sources import Sources
-from drivers.vsphere.spec import MODELS, MOST_SHARES, SRIOV, shares
-from drivers.vsphere.switches import LEAST_MTU, MOST_MTU
+from drivers.vsphere.spec import MODELS, MOST_SHARES, SRIOV, WORDS, shares
+from drivers.vsphere.switches import FLAVOUR, LEAST_MTU, MOST_MTU
+from provision.capabilities import MODEL, Capabilities
 from provision.driver import Change
 from provision.errors import Unsupported, UserError
 from provision.resources import Guest
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from provision.image import Image
 
 MEMORY_STEP_MIB = 4
-MOST_NICS = 9  # ten a VM (configmax.esp.vmware.com), its management's included
 LIVE = frozenset({"weight", "cap_percent", "reserve_percent", "memory_reserve_mib", "pins"})
 RESTART = frozenset({"vcpus", "memory_mib", "management", "nics", "latency", "running"})
 _DOM0 = "ESXi has no dom0: the VMkernel schedules itself; "
@@ -33,6 +33,26 @@ NOTES = {
     "rate": "nic.rate is the port group's shaping: it holds what a guest sends, not what it gets",
     "usage": "vSphere's own counters come in samples of 20 s, too coarse for a run: none are kept",
 }
+#: whatever the host and its cluster; what else they must have, they are asked for
+CAPABILITIES = Capabilities(
+    nic_models=MODELS,
+    words=WORDS,
+    switches=(FLAVOUR,),
+    refused={
+        **{
+            f"dom0.{word}": f"{_DOM0}{_KEEP}"
+            for word in ("vcpus", "pin", "weight", "cap_percent", "memory_mib", "irq_affinity")
+        },
+        "guests.cpu.emulator_pin": f"a VM's own threads share its CPUs; {_KEEP}",
+        "hypervisor.accel": "ESXi has one way to run guests",
+    },
+    depends={
+        f"{MODEL}={SRIOV}": "SR-IOV enabled on the uplinks, and all of a guest's memory kept",
+        "guests.cpu.pin": "DRS that is no more than partially automated",
+    },
+    management=MANAGEMENT,
+    most_nics=9,  # ten a VM (configmax.esp.vmware.com), its management's included
+)
 
 
 def changes() -> Mapping[tuple[str, str], Change]:
@@ -44,13 +64,7 @@ def changes() -> Mapping[tuple[str, str], Change]:
 
 def cannot(place: Place) -> dict[str, str]:
     """The spec's words that are refused here, with the reason and what would work."""
-    found = {
-        f"dom0.{word}": f"{_DOM0}{_KEEP}"
-        for word in ("vcpus", "pin", "weight", "cap_percent", "memory_mib", "irq_affinity")
-    }
-    found["guests.cpu.emulator_pin"] = f"a VM's own threads share its CPUs; {_KEEP}"
-    found["hypervisor.auth"] = "vSphere has one way to log in: hypervisor.user and password"
-    found["hypervisor.accel"] = "ESXi has one way to run guests"
+    found = dict(CAPABILITIES.refused)
     if place.drs:
         found["guests.cpu.pin"] = f"{place.drs}; set DRS to partially automated"
     return found

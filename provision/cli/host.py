@@ -27,10 +27,20 @@ from provision.units import counted
 @click.command()
 @spec_options
 @json_option
-def doctor(as_json: bool, **options: Any) -> None:
-    """Say what this machine and the hypervisor's host have, what they lack, and the mend."""
+@click.option("--matrix", is_flag=True, help="What can be had where, of all drivers or --hv's.")
+@click.option("--markdown", is_flag=True, help="The matrix as a page.")
+def doctor(as_json: bool, matrix: bool, markdown: bool, **options: Any) -> None:
+    """Say what this machine and the hypervisor's host have, what they lack, and the mend.
+
+    With --matrix, say what every driver can do, without any host.
+    """
     from provision import doctor as look
 
+    if markdown and not matrix:
+        raise click.UsageError("--markdown goes with --matrix")
+    if matrix:
+        _matrix(options["hv"], as_json=as_json, markdown=markdown)
+        return
     spec, state = read_spec(options), states.default()
     found = [*look.controller(state), *look.hypervisor(state, spec)]
     if as_json:
@@ -43,6 +53,19 @@ def doctor(as_json: bool, **options: Any) -> None:
                 click.echo(f"{'':<26} fix: {finding.fix}")
     if any(f.needed and not f.ok for f in found):
         sys.exit(4)
+
+
+def _matrix(hv: str | None, *, as_json: bool, markdown: bool) -> None:
+    from provision import matrix
+
+    found = matrix.matrix([hv] if hv else None)
+    if as_json:
+        print_json(matrix.plain(found))
+    elif markdown:
+        click.echo(matrix.page(found), nl=False)
+    else:
+        for line in matrix.terminal(found):
+            click.echo(line)
 
 
 @click.group()

@@ -10,6 +10,7 @@ import pytest
 from provision.driver import Change, Driver, Keeper
 from provision.errors import DriverError, Foreign, Unsupported
 from provision.resources import Guest, Resource, Switch, Uplink, changed, key
+from provision.spec import Spec
 from tests.contract.peers import PEERS, Peer
 
 
@@ -51,6 +52,33 @@ def want(request: pytest.FixtureRequest, peer: Peer, driver: Driver) -> Resource
     for switch in peer.switches:
         driver.put(switch)
     return peer.guest
+
+
+def test_what_it_says_without_a_host_holds_on_one(driver: Driver) -> None:
+    """The matrix is of the class; a host may have less than that, and never more."""
+    said, facts = getattr(type(driver), "capabilities", None), driver.facts
+    if said is None:
+        pytest.skip("a driver of another distribution may not say what it can do")
+    assert set(facts.nic_models.items()) <= set(said.nic_models.items())
+    assert set(facts.switch_flavours) <= set(said.switches)
+    assert facts.words == said.words
+    assert said.refused.items() <= facts.cannot.items()
+    assert facts.most_nics == said.most_nics
+    assert bool(facts.management) == bool(said.management)
+    more = {*facts.cannot} - {*said.refused}
+    assert all(said.depends.get(path) for path in more), more
+    for path in (*said.refused, *said.reboots, *said.depends):
+        assert known(path.partition("=")[0]), path
+
+
+def known(path: str) -> bool:
+    """Whether a spec has such a word."""
+    here: object = Spec()
+    for part in path.split("."):
+        if not hasattr(here, part):
+            return False
+        here = getattr(here, part)
+    return True
 
 
 def test_absent_reads_as_none(driver: Driver, want: Resource) -> None:
