@@ -35,8 +35,10 @@ def _of(world: World, bound: Bound) -> Iterator[tuple[Machine, Adapter]]:
                 if str(adapter.id) == one.properties["AdapterId"]:
                     yield machine, adapter
         return
+    names = bound.get("Name", "*")
+    names = names if isinstance(names, list) else [names]
     for machine in world.chosen(bound):
-        found = [a for a in machine.config.adapters if matches(bound.get("Name", "*"), a.name)]
+        found = [a for a in machine.config.adapters if any(matches(n, a.name) for n in names)]
         if not found and "Name" in bound and bound.name != "Get-VMNetworkAdapter":
             raise bad(bound, f"'{machine.name}' has no network adapter '{bound.get('Name')}'")
         yield from ((machine, adapter) for adapter in found)

@@ -20,14 +20,17 @@ from typing import Any
 
 from tests.peers.hyperv import machine
 from tests.peers.hyperv.model import Adapter, Disk, File, Machine, Nic, Switch
+from tests.peers.hyperv.paper import Paper
 from tests.peers.hyperv.session import Mutexes, powershell
 from tests.peers.hyperv.world import Guests, World
 from tests.peers.scratch import scratch
 from tests.peers.wsman.endpoint import Endpoint, endpoint
+from tests.peers.wsman.process import Process
 from tests.peers.wsman.shells import Quotas
 
 PARENT = "C:\\Images\\debian12.vhdx"
 AWAY_S = 0.3
+CARD = "Intel(R) I210 Gigabit Network Connection"
 GB = 1 << 30
 
 
@@ -136,7 +139,7 @@ def _lasting(one: Machine) -> object:
 def _nics(count: int) -> list[Nic]:
     """The first is the host's own; the others are free."""
     found = [
-        Nic(f"Ethernet {n}", f"Intel(R) I210 Gigabit Network Connection #{n}",
+        Nic(f"Ethernet {n}", f"{CARD} #{n}",
             f"A0369F0000{n:02X}", 4 + n, f"vmnic{n - 1}")
         for n in range(1, count + 1)
     ]  # fmt: skip
@@ -154,8 +157,8 @@ def hyperv_host(
     """Start one on a free port of loopback.
 
     The NICs are "Ethernet 1", which carries the host's address, to "Ethernet N"; ``PARENT`` is a
-    disk to make others of. ``guests`` makes what boots, None: nothing does. ``judge``: at the end
-    nothing may have been complained of.
+    disk to make others of. ``guests`` makes what boots, None: what only says so. ``judge``: at the
+    end nothing may have been complained of.
     """
     with ExitStack() as stack:
         folder = stack.enter_context(scratch("pvx-hyperv-", Path(tempfile.gettempdir())))
@@ -164,14 +167,16 @@ def hyperv_host(
         world.volume.make_folder("C:\\Images")
         world.volume.put(File(PARENT, disk=Disk("Dynamic", 20 * GB), length=2 * GB))
         mutexes = Mutexes()
-        wire = stack.enter_context(endpoint(
-            lambda process: powershell(world, mutexes, process), folder, user, password,
-            tls=tls, quotas=quotas, expired=expired,
-        ))  # fmt: skip
+
+        def program(process: Process) -> int:
+            return powershell(world, mutexes, process)
+
+        wire = stack.enter_context(
+            endpoint(program, folder, user, password, tls=tls, quotas=quotas, expired=expired)
+        )
         peer = Peer(wire, world, user, password)
         world.restart, world.cut = peer.restart, wire.down
-        if guests is not None:
-            world.guests = guests(world)
+        world.guests = guests(world) if guests is not None else Paper(world)
         yield peer
         if judge:
             assert not peer.complaints, "\n".join(peer.complaints)

@@ -6,6 +6,7 @@ import base64
 import binascii
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -163,6 +164,10 @@ def powershell(world: World, mutexes: Mutexes, process: Process) -> int:
     except Unsupported as e:
         world.complain(f"PowerShell: {e}")
         machine.write_err(f"not known here: {e}\r\n")
+        return 1
+    except Exception as e:  # noqa: BLE001 (our own defect must not look like the host's)
+        where = "".join(traceback.format_exception(e)[-3:])
+        world.complain(f"the peer is broken: {e!r}: {where}")
         return 1
     finally:
         mutexes.abandon(process)
