@@ -37,6 +37,15 @@ def behind_ssh(folder: Path, machines: Sequence[tuple[str, Host, str]]) -> Itera
 
     The ``ssh`` in it knows those names, for who runs it and for its children.
     """
+    programs = prepare(folder, machines)
+    with ExitStack() as stack:
+        for name, host, _ in machines:
+            stack.enter_context(serving(host, folder / f"{name}.conf"))
+        yield programs
+
+
+def prepare(folder: Path, machines: Sequence[tuple[str, Host, str]]) -> Path:
+    """Keys and configurations for ``behind_ssh``, and the folder that it yields; nothing runs."""
     Path("/run/sshd").mkdir(exist_ok=True)
     for name in ("id", "host"):
         HERE.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name))
@@ -50,16 +59,14 @@ def behind_ssh(folder: Path, machines: Sequence[tuple[str, Host, str]]) -> Itera
     programs.mkdir()
     (programs / "ssh").write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {folder}/config "$@"\n')
     (programs / "ssh").chmod(0o755)
-    with ExitStack() as stack:
-        for name, host, address in machines:
-            conf = folder / f"{name}.conf"
-            conf.write_text(SSHD.format(folder=folder, address=address))
-            stack.enter_context(_serving(host, conf))
-        yield programs
+    for name, _, address in machines:
+        (folder / f"{name}.conf").write_text(SSHD.format(folder=folder, address=address))
+    return programs
 
 
 @contextmanager
-def _serving(host: Host, conf: Path) -> Iterator[None]:
+def serving(host: Host, conf: Path) -> Iterator[None]:
+    """One sshd, by its configuration; at the end its sessions break."""
     with subprocess.Popen(
         [*DIE_WITH_US, *host.argv("/usr/sbin/sshd", "-D", "-e", "-f", str(conf))],
         stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, process_group=0,

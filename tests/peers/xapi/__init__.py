@@ -26,11 +26,16 @@ or as the value of one ``vm-data/…`` key of ``xenstore_data`` (4096 bytes at m
 reports the addresses that stand there, unless ``vm-data/disable_pf`` is "1" (HVM): no platform
 device, no agent, and the emulated NICs are the guest's.
 
+With root, ``tests.peers.xapi.lab.xapi_lab`` is such a host on a test's desk: API (port 443) and
+dom0's sshd at one address, NICs that are cabled, guests that are namespaces. ``lab.programs`` goes first
+in PATH: its ``ssh`` knows the host.
+
 ``peer.wire`` notes all calls, and lets things befall them: ``peer.wire.arm("VM.start",
 "VM_BAD_POWER_STATE", ref, "halted", "running")``, ``arm("VIF.create", when="cut after")``.
 """
 
-from tests.peers.xapi.peer import Peer, xapi
+from tests.peers.xapi.peer import Peer
+from tests.peers.xapi.pool import xapi
 from tests.peers.xapi.wire import Call, Trouble
 
 __all__ = ["Call", "Peer", "Trouble", "xapi"]

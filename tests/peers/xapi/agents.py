@@ -6,15 +6,13 @@ the seed ISO) or as the value of a key below ``vm-data/`` in the VM's ``xenstore
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from provision.seed import MAGIC, SYSTEM_AREA, Identity, Nic
+from provision.seed import MAGIC, Identity
+from tests.peers.nsguest import identity_of
 from tests.peers.xapi.core import NoMachines, World
 from tests.peers.xapi.store import Store, now
-
-_PEM = ("-----BEGIN OPENSSH PRIVATE KEY-----", "-----END OPENSSH PRIVATE KEY-----")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,33 +59,13 @@ def identity(world: World, vm: str) -> Identity | None:
     for _, vbd in store.each("VBD", VM=vm, currently_attached=True):
         data = world.disks.get(vbd["VDI"], b"")
         if data.startswith(MAGIC.encode()):
-            found.append(data[:SYSTEM_AREA].split(b"\0", 1)[0].decode())
+            found.append(data)
     for key, value in store.get("VM", vm)["xenstore_data"].items():
         if key.startswith("vm-data/") and value.startswith(MAGIC):
-            found.append(value)
+            found.append(value.encode())
     if len(found) > 1:
         raise ValueError("more than one identity was handed over")
-    return _read(found[0]) if found else None
-
-
-def _read(document: str) -> Identity:
-    lines = document.split("\n")
-    if lines[0] != MAGIC or "end" not in lines:
-        raise ValueError(f"the identity is cut short: {document[:60]!r}")
-    words: dict[str, list[str]] = {}
-    for line in lines[1 : lines.index("end")]:
-        key, _, rest = line.partition(" ")
-        words.setdefault(key, []).append(rest)
-    pem = "\n".join(words["host-key"]) + "\n"
-    assert all(mark in pem for mark in _PEM), "no host key"
-    nics = []
-    for text in words.get("nic", ()):
-        mac, name, address, mtu = text.split()
-        nics.append(Nic(mac, name, address, int(mtu)))
-    return Identity(
-        words["hostname"][0], words["machine-id"][0], words["authorized-key"][0], pem,
-        tuple(nics), seed=bytes.fromhex(re.sub(r"\s", "", words["seed"][0])),
-    )  # fmt: skip
+    return identity_of(found[0]) if found else None
 
 
 def report(world: World, vm: str, addresses: Mapping[str, str]) -> None:

@@ -44,6 +44,7 @@ class World:
     password: str = "secret of the peer"
     task_s: float = 0.005
     agent_s: float = 0.02
+    goes_s: float = 0.1  # from the call that reboots a host until it is gone
     boot_s: float = 0.2
     idle_s: float = 86400
     xens: dict[str, Xen] = field(default_factory=dict)

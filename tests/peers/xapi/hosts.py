@@ -20,6 +20,7 @@ class Hosts:
     def __init__(self, world: World, power: Power, sessions: Sessions) -> None:
         self.world, self.store = world, world.store
         self.power, self.sessions = power, sessions
+        self._leaving: set[str] = set()
 
     def handlers(self) -> Mapping[str, Handler]:
         return {
@@ -59,10 +60,17 @@ class Hosts:
             raise Failure("HOST_NOT_DISABLED")
         for vm, _ in self.store.each("VM", resident_on=host, is_control_domain=False):
             raise Failure("HOST_IN_USE", host, "VM", vm)
-        self.go_down(host)
+        self.leave(host)
+
+    def leave(self, host: str) -> None:
+        """It shuts down: the call that asked for it is answered, and a little later it is gone."""
+        if host not in self._leaving:
+            self._leaving.add(host)
+            self.world.later(self.world.goes_s, partial(self.go_down, host))
 
     def go_down(self, host: str) -> None:
         """It ends as a machine that is rebooted does, and is back ``boot_s`` later."""
+        self._leaving.discard(host)
         if host in self.world.down:
             return
         for vm, _ in self.store.each("VM", resident_on=host, is_control_domain=False):
@@ -99,7 +107,8 @@ class Hosts:
         xen, record = self.world.xens[host], self.store.get("host", host)
         dom0 = xen.domains[0]
         version = {**record["software_version"], "network_backend": xen.backend}
-        self.store.put("host", host, software_version=version)
+        other = {**record["other_config"], "boot_time": f"{xen.booted_at:.0f}."}
+        self.store.put("host", host, software_version=version, other_config=other)
         memory = str(dom0.memory_mib * MIB)
         self.store.put(
             "VM", record["control_domain"], VCPUs_max=str(dom0.vcpus),

@@ -1,31 +1,19 @@
-"""The peer as tests use it: start it, act behind a driver's back, and compare before with after."""
+"""The peer as tests use it: to act behind a driver's back, and to compare before with after."""
 
 from __future__ import annotations
 
 import copy
 import ssl
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.peers import certs
-from tests.peers.xapi.agents import Imagined
-from tests.peers.xapi.answers import Answers, Rooms
+from tests.peers.xapi.answers import Rooms
 from tests.peers.xapi.build import Builder
-from tests.peers.xapi.calls import Calls
-from tests.peers.xapi.copies import Copies
 from tests.peers.xapi.core import World
-from tests.peers.xapi.disks import Disks
 from tests.peers.xapi.dom0 import Dom0
-from tests.peers.xapi.hosts import Hosts
-from tests.peers.xapi.nets import Nets
-from tests.peers.xapi.power import Power
 from tests.peers.xapi.server import Door
-from tests.peers.xapi.sessions import Sessions
-from tests.peers.xapi.settings import Settings
 from tests.peers.xapi.store import Record
 from tests.peers.xapi.wire import Wire
 
@@ -198,10 +186,7 @@ class Peer:
         store = self.world.store
         with store.lock:
             found: Inventory = {
-                cls: {
-                    ref: {k: v for k, v in store.record(cls, ref).items() if k not in FLEETING}
-                    for ref in sorted(table)
-                }
+                cls: {ref: _lasting(store.record(cls, ref)) for ref in sorted(table)}
                 for cls, table in store.tables.items() if cls not in UNSEEN
             }  # fmt: skip
             found["xen"] = {
@@ -217,67 +202,10 @@ class Peer:
             return found
 
 
-@contextmanager
-def xapi(
-    addresses: Sequence[str] = ("127.0.0.1",), *, expired: bool = False,
-    checked: bool = True, world: World | None = None,
-    before: Callable[[Builder], None] = lambda _builder: None, **host: Any,
-) -> Iterator[Peer]:  # fmt: skip
-    """A pool with a host at each of these loopback addresses, all on one port; the first is master.
-
-    ``host``: cpus, memory_mib, pnics, hvm, licence (premium, free), sr_gib. ``expired``: its
-    certificate is. Ends with an AssertionError where there were complaints, unless not ``checked``.
-    """
-    world = world or World()
-    peer = _peer(world, addresses, before, host)
-    with tempfile.TemporaryDirectory(prefix="pvxapi-") as name:
-        made = certs.make(Path(name), addresses[0], expired=expired, also=addresses[1:])
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(made.cert, made.key)
-        peer.ca, peer.fingerprint = made.ca, made.fingerprint
-        doors = _doors(peer, addresses, context)
-        port = doors[0].address[1]
-        peer.doors, peer.uris = doors, [f"https://{address}:{port}" for address in addresses]
-        peer.uri = peer.uris[0]
-        by_host = dict(zip(peer.hosts, doors, strict=True))
-        world.power.append(lambda ref, on: by_host[ref].open() if on else by_host[ref].shut())
-        for door in doors:
-            door.open()
-        try:
-            yield peer
-        finally:
-            peer.wire.calm()
-            world.end()
-            for door in doors:
-                door.close()
-    assert not (checked and world.complaints), "\n".join(world.complaints)
-
-
-def _peer(
-    world: World, addresses: Sequence[str], before: Callable[[Builder], None], host: dict[str, Any]
-) -> Peer:  # fmt: skip
-    sessions, disks, nets = Sessions(world), Disks(world), Nets(world)
-    power = Power(world, disks, nets)
-    hosts = Hosts(world, power, sessions)
-    copies, settings = Copies(world, disks, power), Settings(world)
-    calls = Calls(world, sessions, (sessions, disks, nets, power, hosts, copies, settings))
-    build = Builder(world, hosts)
-    with world.store.lock:
-        refs = build.pool(addresses, **host)
-        sr = world.pool["default_SR"]
-        build.templates(sr)
-        before(build)
-    if type(world.machines).__name__ == "NoMachines":
-        world.machines = Imagined(world)
-    rooms = Rooms(sessions, disks, nets, power, hosts, calls)
-    return Peer("", (), Path(), "", world, Wire(), build, rooms, refs, sr)
-
-
-def _doors(peer: Peer, addresses: Sequence[str], context: ssl.SSLContext) -> list[Door]:
-    """One for each host, all on the port that the first gets."""
-    found: list[Door] = []
-    for host, address in zip(peer.hosts, addresses, strict=True):
-        answers = Answers(peer.world, host, addresses[0], peer.rooms, peer.wire)
-        port = found[0].address[1] if found else 0
-        found.append(Door(address, port, context, answers.dispatch, answers.upload))
+def _lasting(record: Record) -> Record:
+    found = {name: value for name, value in record.items() if name not in FLEETING}
+    if "other_config" in found:
+        found["other_config"] = {
+            k: v for k, v in found["other_config"].items() if k not in ("boot_time",)
+        }
     return found

@@ -8,6 +8,7 @@ import threading
 import xmlrpc.client
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
@@ -26,6 +27,15 @@ Dispatch = Callable[[str, Sequence[Any]], Any]
 Upload = Callable[[str, str, bytes], None]
 
 
+@dataclass(frozen=True)
+class Where:
+    """An address; ``port`` 0 is any. ``inside`` calls things in the namespace that has it."""
+
+    address: str
+    port: int = 0
+    inside: Callable[[Callable[[], Any]], Any] = lambda work: work()
+
+
 class Door:
     """Serves one host at an address while it is open; the port is kept while it is shut.
 
@@ -34,10 +44,11 @@ class Door:
     """
 
     def __init__(
-        self, address: str, port: int, context: ssl.SSLContext, dispatch: Dispatch, upload: Upload
+        self, where: Where, context: ssl.SSLContext, dispatch: Dispatch, upload: Upload
     ) -> None:
         self.context, self.dispatch, self.upload = context, dispatch, upload
-        self._kept = _bound(address, port)
+        self.inside = where.inside
+        self._kept = self.inside(lambda: _bound(where.address, where.port))
         self.address: tuple[str, int] = self._kept.getsockname()
         self._server: _Server | None = None
         self._links: set[socket.socket] = set()
@@ -91,7 +102,7 @@ class _Server(ThreadingMixIn, TCPServer):
         self.door = door
         super().__init__(door.address, _Handler, bind_and_activate=False)
         self.socket.close()
-        self.socket = _bound(*door.address)
+        self.socket = door.inside(lambda: _bound(*door.address))
         self.server_activate()
 
     def handle_error(self, request: Any, client_address: Any) -> None:

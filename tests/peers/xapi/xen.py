@@ -6,6 +6,8 @@ XenAPI's database says what was asked for; this is what came of it. ``xl`` shows
 from __future__ import annotations
 
 import re
+import time
+import uuid as uuid_of
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -58,6 +60,8 @@ class Xen:
     next_backend: str = "openvswitch"
     domains: dict[int, Domain] = field(default_factory=dict)
     boots: int = 0
+    booted_at: float = 0.0
+    boot_id: str = ""
     #: dom0's interrupts by number: the vCPUs of dom0 that may serve each
     irqs: dict[int, frozenset[int]] = field(default_factory=dict)
     irq_names: dict[int, str] = field(default_factory=dict)
@@ -71,6 +75,7 @@ class Xen:
         self.backend = self.next_backend
         self.next_domid = FIRST_DOMID
         self.boots += 1
+        self.booted_at, self.boot_id = time.time(), str(uuid_of.uuid4())
         vcpus = self._dom0_vcpus()
         pinned = flag(self.running, "dom0_vcpus_pin")
         hard = [frozenset({n}) if pinned else None for n in range(vcpus)]
