@@ -27,8 +27,8 @@ reports the addresses that stand there, unless ``vm-data/disable_pf`` is "1" (HV
 device, no agent, and the emulated NICs are the guest's.
 
 With root, ``tests.peers.xapi.lab.xapi_lab`` is such a host on a test's desk: API (port 443) and
-dom0's sshd at one address, NICs that are cabled, guests that are namespaces. ``lab.programs`` goes first
-in PATH: its ``ssh`` knows the host.
+dom0's sshd at one address, NICs that are cabled, guests that are namespaces. ``lab.programs`` goes
+first in PATH: its ``ssh`` knows the host.
 
 ``peer.wire`` notes all calls, and lets things befall them: ``peer.wire.arm("VM.start",
 "VM_BAD_POWER_STATE", ref, "halted", "running")``, ``arm("VIF.create", when="cut after")``.
