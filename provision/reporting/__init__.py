@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+from provision.measuring.compare import Comparison, compare
 from provision.measuring.influences import AFTER, BEFORE
 from provision.measuring.influences import remarks as remarks_of
 from provision.measuring.results import Run, Sample, differences
@@ -24,6 +25,7 @@ def document(folders: Sequence[Path]) -> dict[str, Any]:
         "format": FORMAT,
         "runs": [_run(run, samples) for run, samples in runs],
         "differ_in": differences(s for _, samples in runs for s in samples),
+        "compared": _compared(runs),
     }
 
 
@@ -95,15 +97,38 @@ def rows(folders: Sequence[Path]) -> list[dict[str, str]]:
     cells = []
     for name in names:
         mine = [entry for entry in found if entry[1].workload == name]
-        first = mine[0][1].aggregate_mbit
+        first = _rates(mine[0][2], name)
         for id_, summary, samples in mine:
             row = {"run": str(numbers[id_])} if len(folders) > 1 else {}
             cells.append(row | _cells(summary, samples, several))
             if len(folders) > 1:
-                mean = summary.aggregate_mbit
-                ratio = mean.mean / first.mean if mean and first and first.mean else None
-                cells[-1]["ratio"] = "-" if ratio is None else f"{ratio:.2f}"
+                own = samples is mine[0][2]
+                cells[-1]["ratio"] = "1" if own else _ratio(compare(first, _rates(samples, name)))
     return cells
+
+
+def _rates(samples: Sequence[Sample], workload: str) -> list[float]:
+    """The aggregate of each valid sample of a workload."""
+    return [s.finding.aggregate_mbit for s in samples if s.valid and s.workload == workload]
+
+
+def _ratio(found: Comparison | None) -> str:
+    if found is None:
+        return "-"
+    if found.low is None or found.high is None:
+        return f"{found.ratio:.2f}"
+    return f"{found.ratio:.2f} ({found.low:.2f} to {found.high:.2f})"
+
+
+def _compared(runs: Sequence[tuple[Run, Sequence[Sample]]]) -> list[dict[str, Any]]:
+    """Every later run against the first, workload by workload."""
+    found = []
+    for number, (_, samples) in enumerate(runs[1:], 2):
+        for name in dict.fromkeys(s.workload for s in samples):
+            one = compare(_rates(runs[0][1], name), _rates(samples, name))
+            if one is not None:
+                found.append({"run": number, "workload": name, "words": one.words()} | asdict(one))
+    return found
 
 
 def _cells(summary: Summary, samples: Sequence[Sample], several: bool) -> dict[str, str]:
@@ -138,6 +163,10 @@ def remarks(data: dict[str, Any]) -> list[str]:
     many = len(data["runs"]) > 1
     found = [f"run {n} is {run['id']}" for n, run in enumerate(data["runs"], 1) if many]
     found += [f"the runs differ in {words}" for words in data["differ_in"]]
+    found += [
+        f"{one['workload']}: run {one['run']} against run 1: {one['words']}"
+        for one in data["compared"]
+    ]
     for n, run in enumerate(data["runs"], 1):
         where = f"run {n}: " if many else ""
         if not run["samples"]:
