@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from drivers.hyperv import words
 from drivers.hyperv.groups import bind, unbind
-from drivers.hyperv.ops import Again, Batch, Call, Made, Value, Write, lock
+from drivers.hyperv.ops import Again, Batch, Call, Made, Rmdir, Value, Write, lock
 from drivers.hyperv.parse import OFF, OURS, SAVED, Seen
 from provision.resources import Guest, Vnic
 
@@ -123,6 +123,8 @@ def end(testbed: str, guest: str, files: words.Files, seen: Seen | None, grouped
             unbind(batch, testbed, guest)
         batch.add(Call("Remove-VM", {"Force": True, **NEVER}, {"VM": vm}))
     _clear(batch, files)
+    for above in files.above:
+        batch.add(Rmdir(above))
     return batch
 
 

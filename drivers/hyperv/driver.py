@@ -148,7 +148,8 @@ class Hyperv:
     def check_room(self, guests: Iterable[Guest]) -> None:
         """Raises PreflightError where the folder of disks or the parent disk is not there."""
         images = {image_path(g.image, self.place.images) for g in guests if g.image}
-        paths = [self.place.root, *sorted(images)]
+        asked = [self._target.storage] if self._target.storage else []
+        paths = [*asked, *sorted(images)]
         look = [Call("Test-Path", {"LiteralPath": path}, select=(".",)) for path in paths]
         with told("look for disks"):
             rows = self._looks.ask(Batch(ops=[*look]))
@@ -209,6 +210,7 @@ class Hyperv:
             tunings=boot.tunings(place.boot),
             notes=notes,
             unfit=self.fit.unfit,
+            most_nics=fit.MOST_NICS,
             management=fit.MANAGEMENT,
             mac_prefix=MAC_PREFIX,
         )

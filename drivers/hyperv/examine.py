@@ -84,7 +84,7 @@ def _rights(rows: list[Row] | None) -> Check:
 def _room(
     place: Place, drive: str, rows: list[Row] | None, folder: list[Row] | None
 ) -> Iterator[Check]:
-    there = bool(folder and folder[0]["."])
+    there = bool(folder and folder[0]["."]) or place.root == place.images
     fix = "" if there else "hypervisor.storage: a folder that the host has"
     yield Check("guests' disks", there, place.root, fix)
     if rows:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from provision.image import Image
 
 MEMORY_STEP_MIB = 2
+MOST_NICS, MOST_LEGACY = 7, 4  # besides management's, which is one of eight synthetic ones
 LIVE = frozenset({"weight", "cap_percent", "reserve_percent", "pins"})
 RESTART = frozenset({"vcpus", "memory_mib", "management", "nics", "running"})
 _SHARES = (
@@ -117,6 +118,8 @@ class Fit:
 
 
 def _sizes(guest: Guest) -> Iterator[str]:
+    if sum(nic.model == LEGACY for nic in guest.nics) > MOST_LEGACY:
+        yield f"guests.nics_each: Hyper-V gives a guest at most {MOST_LEGACY} legacy adapters"
     if guest.memory_mib % MEMORY_STEP_MIB:
         yield f"guests.memory: Hyper-V takes multiples of {MEMORY_STEP_MIB} MiB"
     for nic in guest.nics:

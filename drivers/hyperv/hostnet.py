@@ -121,7 +121,7 @@ def read(rows: Sequence[Sequence[Row]]) -> Net:
 def _switches(rows: Sequence[Row], names: Mapping[str, str]) -> Iterator[Standing]:
     for row in rows:
         single = row["NetAdapterInterfaceDescription"]
-        several = row["NetAdapterInterfaceDescriptions"] or ([single] if single else [])
+        several = _several(row["NetAdapterInterfaceDescriptions"] or single)
         yield Standing(
             str(row["Name"]), str(row["Id"]),
             str(words.record(row["Notes"]).get("testbed", "")),
@@ -130,18 +130,22 @@ def _switches(rows: Sequence[Row], names: Mapping[str, str]) -> Iterator[Standin
         )  # fmt: skip
 
 
+def _several(value: object) -> list[object]:
+    """A property that has several values: PowerShell tells one alone as itself."""
+    return value if isinstance(value, list) else [value] if value else []
+
+
 def _mtu(value: object) -> int:
     """From a jumbo packet's size, which counts the Ethernet header."""
-    first = value[0] if isinstance(value, list) and value else value
     try:
-        return int(str(first)) - words.HEADER
-    except ValueError:
+        return int(str(_several(value)[0])) - words.HEADER
+    except (ValueError, IndexError):
         return words.LEAST_MTU
 
 
 def _mtus(values: object) -> tuple[int, ...]:
     """Those that an adapter offers; () where it takes any number."""
-    return tuple(sorted({_mtu(v) for v in values})) if isinstance(values, list) else ()
+    return tuple(sorted({_mtu(v) for v in _several(values)}))
 
 
 def users(net: Net, rows: Sequence[Sequence[Row]], testbed: str, ours: frozenset[str]) -> dict[

@@ -93,6 +93,16 @@ class Write:
 
 
 @dataclass(frozen=True, slots=True)
+class Rmdir:
+    """A folder goes, if it is empty."""
+
+    path: str
+
+    def told(self) -> dict[str, Any]:
+        return {"rmdir": given(self.path)}
+
+
+@dataclass(frozen=True, slots=True)
 class Program:
     """One of the programs that the runner knows; its exit code and its lines come back."""
 
@@ -109,7 +119,7 @@ class Program:
         return told | ({"lenient": True} if self.lenient else {})
 
 
-Operation = Call | Write | Program
+Operation = Call | Write | Rmdir | Program
 
 
 @dataclass(slots=True)
@@ -149,7 +159,9 @@ def named(op: Operation | None) -> str:
         return op.cmdlet
     if isinstance(op, Program):
         return " ".join((op.name, *op.words[:2]))
-    return f"write {op.path}" if isinstance(op, Write) else "the runner"
+    if isinstance(op, Write | Rmdir):
+        return f"{type(op).__name__.lower()} {op.path}"
+    return "the runner"
 
 
 def given(value: Value) -> Any:

@@ -90,7 +90,7 @@ def find(pool: Pool, testbed: str, storage: str) -> Place:
         grouped=bool(rows[4]) and rows[4][0]["code"] == 0,
         boot=boot.value(str(rows[3][0]["lines"]), root_cpus, cpus),
         net=net,
-        uplinks=uplinks.facts(net, used, users[0]),
+        uplinks=uplinks.facts(net, used, users[0], users[1]),
     )
 
 

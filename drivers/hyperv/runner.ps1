@@ -107,6 +107,11 @@ function Invoke-Operation($op, $earlier) {
         [IO.File]::WriteAllBytes($path, [Convert]::FromBase64String($op.data))
         return
     }
+    if ($op.rmdir) {
+        $path = ConvertFrom-Given $op.rmdir
+        try { [IO.Directory]::Delete($path) } catch { } # not empty, or not there: it stays so
+        return
+    }
     $found = @(Invoke-Cmdlet $op $earlier)
     if ($op.only) { $found = @(Select-Only $found $op.only) }
     if ($op.expect -eq 'none' -and $found.Count -gt 0) { throw 'ProvisionExists' }

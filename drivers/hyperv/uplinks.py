@@ -19,10 +19,15 @@ NEVER = {"Confirm": False}
 
 
 def facts(
-    net: Net, users: Mapping[str, Sequence[str]], places: Iterable[Row]
+    net: Net, users: Mapping[str, Sequence[str]], places: Iterable[Row], addresses: Iterable[Row]
 ) -> tuple[UplinkFacts, ...]:
     """All physical adapters; one that is down may be used: its far end may be to come."""
     pci = {str(row["Name"]): hostnet.pci(row) for row in places}
+    at: dict[int, list[str]] = {}
+    for row in addresses:
+        at.setdefault(int(row["InterfaceIndex"]), []).append(
+            f"{row['IPAddress']}/{row['PrefixLength']}"
+        )
     return tuple(
         UplinkFacts(
             name=card.name,
@@ -30,6 +35,7 @@ def facts(
             pci=pci.get(card.name),
             up=card.status == "Up",
             mtu=card.mtu,
+            addresses=tuple(at.get(card.index, ())),
             used_by="; ".join(users.get(card.name, ())),
         )
         for card in net.cards.values()

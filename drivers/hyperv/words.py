@@ -45,6 +45,12 @@ class Files:
     disk: str
     seed: str
 
+    @property
+    def above(self) -> tuple[str, str]:
+        """The testbed's folder, and that of all testbeds."""
+        testbed = ntpath.dirname(self.folder)
+        return testbed, ntpath.dirname(testbed)
+
 
 def files(root: str, testbed: str, guest: str) -> Files:
     """``root`` is where the host's user wants guests' disks."""
