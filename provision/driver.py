@@ -25,6 +25,7 @@ LOOKS_AT_ONCE = 4  # each is a command on the host, or more
 #: built in, so that a bare checkout needs no install
 BUILTIN: Mapping[str, str] = {
     "fake": "drivers.fake:Fake",
+    "hyperv": "drivers.hyperv.driver:Hyperv",
     "kvm": "drivers.kvm.driver:Kvm",
     "vsphere": "drivers.vsphere.driver:Vsphere",
 }

@@ -93,7 +93,8 @@ def change(plan: Plan, seen: Seen) -> Batch:
 def tune(plan: Plan, seen: Seen) -> Batch:
     """What can be changed while a guest runs: its share of the CPUs, and its vNICs' rates."""
     batch, vm = _of(plan.testbed, seen, plan.want.name)
-    batch.add(Call("Set-VMProcessor", words.processor(plan.want), {"VM": vm}))
+    shares = {n: v for n, v in words.processor(plan.want).items() if n != "Reserve"}
+    batch.add(Call("Set-VMProcessor", shares, {"VM": vm}))
     for name, nic in words.adapter_names(plan.want):
         card = batch.add(Call("Get-VMNetworkAdapter", {}, {"VM": vm}, only={"Name": [name]}))
         batch.add(_limit(nic, card))

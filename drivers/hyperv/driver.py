@@ -25,7 +25,7 @@ from drivers.hyperv.together import Together
 from drivers.hyperv.uplinks import Uplinks
 from drivers.hyperv.usage import usage
 from drivers.hyperv.wire import Limits, door
-from drivers.hyperv.words import ACCEL, FLAVOUR, MAC_PREFIX, MODELS, WORDS, image_path
+from drivers.hyperv.words import ACCEL, MAC_PREFIX, MODELS, image_path
 from provision.driver import Check, Facts, Target, Usage
 from provision.errors import DriverError, PreflightError, Unsupported
 from provision.resources import BOOT, Guest, Key, Resource, Switch, Tuning, Uplink, label
@@ -38,6 +38,7 @@ class Hyperv:
     """The driver. ``limits`` are deadlines."""
 
     takes_image = False
+    capabilities = fit.CAPABILITIES
 
     def __init__(self, target: Target, limits: Limits | None = None) -> None:
         if target.start == "restore":
@@ -199,8 +200,8 @@ class Hyperv:
             memory_mib=place.memory_mib,
             accel=ACCEL,
             nic_models=MODELS,
-            words=WORDS,
-            switch_flavours=(FLAVOUR,),
+            words=fit.CAPABILITIES.words,
+            switch_flavours=fit.CAPABILITIES.switches,
             kinds=frozenset({Guest.kind, Switch.kind, Uplink.kind, Tuning.kind}),
             uplinks=place.uplinks,
             cannot=fit.cannot(place.grouped),
@@ -210,8 +211,8 @@ class Hyperv:
             tunings=boot.tunings(place.boot),
             notes=notes,
             unfit=self.fit.unfit,
-            most_nics=fit.MOST_NICS,
-            management=fit.MANAGEMENT,
+            most_nics=fit.CAPABILITIES.most_nics,
+            management=fit.CAPABILITIES.management,
             mac_prefix=MAC_PREFIX,
         )
 

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from drivers.hyperv import words
-from drivers.hyperv.words import LEGACY, MODELS, MOST_WEIGHT_HERE, NORMAL, NORMAL_HERE
+from drivers.hyperv.words import (
+    FLAVOUR,
+    LEGACY,
+    MODELS,
+    MOST_WEIGHT_HERE,
+    NORMAL,
+    NORMAL_HERE,
+    WORDS,
+)
+from provision.capabilities import Capabilities
 from provision.driver import Change
 from provision.errors import Unsupported
 from provision.resources import Guest
@@ -18,8 +27,8 @@ if TYPE_CHECKING:
 
 MEMORY_STEP_MIB = 2
 MOST_NICS, MOST_LEGACY = 7, 4  # besides management's, which is one of eight synthetic ones
-LIVE = frozenset({"weight", "cap_percent", "reserve_percent", "pins"})
-RESTART = frozenset({"vcpus", "memory_mib", "management", "nics", "running"})
+LIVE = frozenset({"weight", "cap_percent", "pins"})
+RESTART = frozenset({"vcpus", "memory_mib", "management", "nics", "reserve_percent", "running"})
 _SHARES = (
     "what serves instead: guests.cpu.weight, guests.cpu.reserve_percent, guests.cpu.cap_percent, "
     "and dom0.vcpus"
@@ -45,9 +54,12 @@ def changes() -> Mapping[tuple[str, str], Change]:
     return found | {("uplink", f): Change.LIVE for f in ("mtu", "up", "ipv6", "lro")}
 
 
-def cannot(grouped: bool) -> dict[str, str]:
-    """The spec's words that are refused here, with the reason and what would work."""
-    found = {
+#: whatever the host; what else it must have, it is asked for
+CAPABILITIES = Capabilities(
+    nic_models=MODELS,
+    words=WORDS,
+    switches=(FLAVOUR,),
+    refused={
         "dom0.pin": "the root partition's CPUs are always the host's first: dom0.vcpus says how "
         "many (minroot)",
         "dom0.weight": "the root partition has no weight of its own: dom0.vcpus keeps CPUs for it",
@@ -60,7 +72,17 @@ def cannot(grouped: bool) -> dict[str, str]:
         "hypervisor.accel": "Hyper-V has one way to run guests",
         "hypervisor.host": "the host is the one that hypervisor.uri names",
         "hypervisor.pool": "guests are placed by hypervisor.storage, a folder of the host",
-    }
+    },
+    reboots={"dom0.vcpus": "minroot: bcdedit's hypervisorrootproc"},
+    depends={"guests.cpu.pin": "Microsoft's CpuGroups.exe; one set of CPUs for a guest"},
+    management=MANAGEMENT,
+    most_nics=MOST_NICS,
+)
+
+
+def cannot(grouped: bool) -> dict[str, str]:
+    """The spec's words that are refused here, with the reason and what would work."""
+    found = dict(CAPABILITIES.refused)
     return found if grouped else found | {"guests.cpu.pin": _PIN}
 
 

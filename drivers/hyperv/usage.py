@@ -21,6 +21,7 @@ _KINDS = ("Unicast", "Multicast", "Broadcast")
 _PACKETS = tuple(f"{way}{kind}Packets" for way in ("Received", "Sent") for kind in _KINDS)
 LOOK = (
     Call("Get-CimInstance", {"ClassName": f"{_CLASS}LogicalProcessor"}, select=_FIELDS),
+    Call("Get-CimInstance", {"ClassName": f"{_CLASS}RootVirtualProcessor"}, select=_FIELDS),
     Call("Get-CimInstance", {"ClassName": f"{_CLASS}VirtualProcessor"}, select=_FIELDS),
     Call(
         "Get-NetAdapterStatistics",
@@ -28,24 +29,33 @@ LOOK = (
     ),
 )  # fmt: skip
 _CPU = re.compile(r"Hv LP (\d+)")
+_ROOT = re.compile(r"Root VP (\d+)")
 _VCPU = re.compile(r"(.+):Hv VP \d+")
 UNIT_S = 1e-7
 
 
 def usage(pool: Pool, testbed: str, cpus: int) -> Usage:
     """Now. Raises Refused and Unreachable; no host figures where a CPU lacks."""
-    host, guests, nics = whole(pool.read([Batch(ops=[*LOOK])])[0])
+    host, root, guests, nics = whole(pool.read([Batch(ops=[*LOOK])])[0])
     at_s = time()
-    busy = {int(m[1]): _seconds(row) for row in host if (m := _CPU.fullmatch(str(row["Name"])))}
-    whole_host = tuple(busy[n] for n in range(cpus)) if busy.keys() >= {*range(cpus)} else ()
-    return Usage(at_s, whole_host, _guests(guests, testbed), {
-        str(row["Name"]): (
-            int(row["ReceivedBytes"] or 0), int(row["SentBytes"] or 0),
-            sum(int(row[n] or 0) for n in _PACKETS[:3]),
-            sum(int(row[n] or 0) for n in _PACKETS[3:]),
-        )
-        for row in nics
-    })  # fmt: skip
+    busy, root_busy = _by_number(host, _CPU), _by_number(root, _ROOT)
+    return Usage(
+        at_s=at_s,
+        host_busy_s=tuple(busy[n] for n in range(cpus)) if len(busy) >= cpus else (),
+        guest_busy_s=_guests(guests, testbed),
+        nics={str(row["Name"]): _nic(row) for row in nics},
+        dom0_busy_s=tuple(root_busy[n] for n in sorted(root_busy)),
+    )
+
+
+def _by_number(rows: Iterable[Row], name: re.Pattern[str]) -> dict[int, float]:
+    """Busy seconds by the number that stands in an instance's name."""
+    return {int(m[1]): _seconds(row) for row in rows if (m := name.fullmatch(str(row["Name"])))}
+
+
+def _nic(row: Row) -> tuple[int, int, int, int]:
+    counts = [int(row[n] or 0) for n in ("ReceivedBytes", "SentBytes", *_PACKETS)]
+    return counts[0], counts[1], sum(counts[2:5]), sum(counts[5:])
 
 
 def _guests(rows: Iterable[Row], testbed: str) -> dict[str, float]:

@@ -114,7 +114,7 @@ def share_ours(here: int, vcpus: int, otherwise: int, asked: int | None) -> int 
 
 
 def processor(guest: Guest) -> dict[str, int]:
-    """Set-VMProcessor's parameters that can be changed while the VM runs."""
+    """Set-VMProcessor's parameters; all but the reserve can be changed while the VM runs."""
     return {
         "RelativeWeight": weight_here(guest.weight),
         "Maximum": share_here(guest.cap_percent, guest.vcpus, 100),

@@ -44,6 +44,7 @@ CAPABILITIES = Capabilities(
             for word in ("vcpus", "pin", "weight", "cap_percent", "memory_mib", "irq_affinity")
         },
         "guests.cpu.emulator_pin": f"a VM's own threads share its CPUs; {_KEEP}",
+        "hypervisor.auth": "vSphere has one way to log in: hypervisor.user and password",
         "hypervisor.accel": "ESXi has one way to run guests",
     },
     depends={

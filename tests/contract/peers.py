@@ -30,7 +30,7 @@ TESTBED = "contract"
 class Peer:
     """A running peer. ``switches`` has what the guest needs, the data switch last.
 
-    ``uplink`` is None where uplinks have no state of their own.
+    ``uplink`` is None where uplinks have no state of their own; ``other_mtu`` is one that it takes.
     """
 
     driver: Driver
@@ -40,6 +40,7 @@ class Peer:
     other_guests: tuple[Guest, ...]
     stop: Callable[[Guest], None]
     foreign: Callable[[Resource], AbstractContextManager[Callable[[], bool]]]
+    other_mtu: int = 1400
 
 
 @dataclass(frozen=True)
@@ -226,6 +227,67 @@ def vsphere(folder: Path, model: str, template: str) -> Iterator[Peer]:
         driver.close()
 
 
+@contextmanager
+def hyperv_synthetic(folder: Path) -> Iterator[Peer]:
+    """Generation 2, over HTTP with sealed messages."""
+    with hyperv(folder, "synthetic", "legacy", tls=False) as peer:
+        yield peer
+
+
+@contextmanager
+def hyperv_legacy(folder: Path) -> Iterator[Peer]:
+    """Generation 1, over HTTPS."""
+    with hyperv(folder, "legacy", "synthetic", tls=True) as peer:
+        yield peer
+
+
+@contextmanager
+def hyperv(folder: Path, model: str, other: str, *, tls: bool) -> Iterator[Peer]:
+    """A host behind WinRM that holds to the published tables and rules."""
+    pytest.importorskip("winrm")
+    from drivers.hyperv.driver import Hyperv
+    from tests.hyperv.bed import foreign
+    from tests.peers.hyperv import vms
+    from tests.peers.hyperv.peer import PARENT, hyperv_host
+
+    with hyperv_host(nics=4, tls=tls, cpu_groups=True) as host:
+        lan = host.foreign_switch("lan")
+        short = tag(TESTBED)
+        driver = Hyperv(Target(
+            TESTBED, folder, host.uri, identity=who, tag=short, tls=Tls(ca=host.ca),
+            login=Login(host.user, lambda: host.password),
+        ))  # fmt: skip
+        names = (f"pv{short}b1", f"pv{short}b2")
+        switches = tuple(
+            Switch(name, "vswitch", f"Ethernet {n}") for n, name in enumerate(names, 2)
+        )
+        guest = Guest(
+            "vm1", vcpus=1, memory_mib=512, image=PARENT, accel=driver.facts.accel,
+            management=Vnic(lan.name, "synthetic", "00:15:5d:00:00:01", "198.19.250.10/24"),
+            nics=(Vnic(names[-1], model, "00:15:5d:00:00:02", "198.18.250.2/24"),),
+        )  # fmt: skip
+        nic = guest.nics[0]
+        synthetic = replace(nic, model="synthetic")
+        more = (
+            replace(guest, nics=(replace(nic, model=other),)),
+            replace(guest, nics=(replace(synthetic, rate_mbit=100),)),
+            replace(guest, reserve_percent=20, cap_percent=50),
+            replace(guest, memory_mib=1024),
+            replace(guest, running=False),
+        )
+
+        def stop(g: Guest) -> None:
+            with host.world.lock:
+                vms.turn_off(host.world, host.vm(f"{TESTBED}-{g.name}"))
+
+        yield Peer(
+            driver, Uplink("Ethernet 4", up=True, ipv6=True, lro=True), switches, guest,
+            (*variants(guest)[:-1], *more), stop, lambda thing: foreign(host, TESTBED, thing),
+            other_mtu=9000,
+        )  # fmt: skip
+        driver.close()
+
+
 live = (
     pytest.mark.live,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root and a libvirtd"),
@@ -237,4 +299,6 @@ PEERS = (
     PeerType("kvm", kvm_real, live),
     PeerType("vsphere-vcenter", vcenter),
     PeerType("vsphere-esxi", esxi),
+    PeerType("hyperv-synthetic", hyperv_synthetic),
+    PeerType("hyperv-legacy", hyperv_legacy),
 )

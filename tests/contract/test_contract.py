@@ -145,11 +145,11 @@ def test_a_stopped_guest_reads_as_stopped_and_put_starts_it(driver: Driver, peer
     assert driver.read(key(peer.guest)) == peer.guest
 
 
-def test_an_uplink_is_state_and_is_put_back(driver: Driver, uplink: Uplink) -> None:
+def test_an_uplink_is_state_and_is_put_back(driver: Driver, peer: Peer, uplink: Uplink) -> None:
     before = driver.read(key(uplink))
     assert isinstance(before, Uplink)
-    driver.put(replace(before, mtu=1400))
-    assert driver.read(key(before)) == replace(before, mtu=1400)
+    driver.put(replace(before, mtu=peer.other_mtu))
+    assert driver.read(key(before)) == replace(before, mtu=peer.other_mtu)
     driver.put(before)
     assert driver.read(key(before)) == before
 

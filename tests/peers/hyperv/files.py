@@ -92,6 +92,15 @@ class Volume:
             for one in [k for k in kind if k == key or k.startswith(f"{key}\\")]:
                 del kind[one]
 
+    def remove_empty(self, path: str) -> None:
+        """As Directory.Delete. Raises FileFault where it is not there, or not empty."""
+        if not self.is_folder(path):
+            text = f"Could not find a part of the path '{path}'."
+            raise FileFault("System.IO.DirectoryNotFoundException", text)
+        if [*self.below(path)]:
+            raise FileFault("System.IO.IOException", "The directory is not empty.")
+        del self._folders[self._sound(path)]
+
     def below(self, path: str) -> Iterator[str]:
         """Files and folders straight in a folder."""
         key = self._sound(path)

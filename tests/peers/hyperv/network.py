@@ -134,6 +134,7 @@ def hardware(world: World, bound: Bound) -> Iterable[Any]:
     return [PSObject({
         "Name": n.name, "InterfaceDescription": n.description, "Bus": n.index, "Device": 0,
         "Function": 0, "Segment": 0, "Slot": n.index, "NumaNode": 0,
+        "BusNumber": n.index, "DeviceNumber": 0, "FunctionNumber": 0, "SegmentNumber": 0,
         "PciExpressLinkSpeed": "5.0 GT/s",
         "PcieLinkWidth": 4, "Version": "1.1", "LocationInformationString":
             f"PCI Slot {n.index} : Bus {n.index} : Device 0 : Function 0",

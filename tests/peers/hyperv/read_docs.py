@@ -26,6 +26,7 @@ NEEDED = [
     "Start-VM",
     "Stop-VM",
     "Remove-VM",
+    "Remove-VMSavedState",
     "Rename-VM",
     "Get-VMProcessor",
     "Set-VMProcessor",

@@ -221,6 +221,14 @@ def stop_vm(world: World, bound: Bound) -> Iterable[Any]:
     return []
 
 
+def remove_saved_state(world: World, bound: Bound) -> Iterable[Any]:
+    for one in world.chosen(bound):
+        if one.state != "Saved":
+            raise wrong_state(bound, one)
+        turn_off(world, one)
+    return []
+
+
 def turn_off(world: World, one: Machine) -> None:
     one.state, one.ready, one.resumes = "Off", False, None
     for adapter in one.config.adapters:
@@ -266,6 +274,7 @@ def set_processor(world: World, bound: Bound) -> Iterable[Any]:
 
 CMDLETS = {
     "Get-VM": get_vm, "New-VM": new_vm, "Set-VM": set_vm, "Remove-VM": remove_vm,
-    "Rename-VM": rename_vm, "Start-VM": start_vm, "Stop-VM": stop_vm,
+    "Remove-VMSavedState": remove_saved_state, "Rename-VM": rename_vm, "Start-VM": start_vm,
+    "Stop-VM": stop_vm,
     "Get-VMProcessor": get_processor, "Set-VMProcessor": set_processor,
 }  # fmt: skip

@@ -58,6 +58,8 @@ class Files(Protocol):
 
     def make_folder(self, path: str) -> None: ...
 
+    def remove_empty(self, path: str) -> None: ...
+
 
 class FileFault(Exception):
     """``kind`` is the .NET exception's full name."""

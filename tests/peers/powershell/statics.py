@@ -192,6 +192,7 @@ class Statics:
             "system.io.file::delete": files.remove,
             "system.io.directory::exists": files.is_folder,
             "system.io.directory::createdirectory": files.make_folder,
+            "system.io.directory::delete": files.remove_empty,
         }
         method = methods.get(f"{kind.name}::{name}".lower())
         if method is None:
