@@ -18,8 +18,8 @@ from drivers.hyperv import (
     words,
 )
 from drivers.hyperv import uplinks as ups
-from drivers.hyperv.ops import Batch, Call, Operation
-from drivers.hyperv.parse import Seen
+from drivers.hyperv.ops import Batch, Call, Made, Operation, Value
+from drivers.hyperv.parse import VM, Seen
 from drivers.hyperv.shell import Answer
 from provision.resources import Guest, Switch, Uplink, Vnic
 
@@ -104,10 +104,10 @@ def operations() -> Iterator[Operation]:
         hostnet.Net({}, {}), (),
     )  # fmt: skip
     yield from _asked(lambda pool: examine.examine(pool, there))
-    yield Call("Get-VM", {"Name": "bed-*"}, select=sight.VM)
+    yield Call("Get-VM", {"Name": "bed-*"}, select=VM)
     for cmdlet, select in sight.PARTS:
-        yield Call(cmdlet, {}, {"VM": batches.Made(0)}, select=select)
+        yield Call(cmdlet, {}, {"VM": Made(0)}, select=select)
     yield Call("Restart-Computer", {"Force": True, "Confirm": False})
     yield Call("Test-Path", {"LiteralPath": "D:\\"}, select=(".",))
-    connections = {"LocalPort": 5985, "State": "Established"}
+    connections: dict[str, Value] = {"LocalPort": 5985, "State": "Established"}
     yield Call("Get-NetTCPConnection", connections, select=("LocalAddress",))

@@ -19,8 +19,8 @@ TABLES = Path(__file__).parents[1] / "peers" / "hyperv"
 COMMAND_LINE = 32767  # CreateProcess; cmd.exe would take 8191
 BUILTINS = {"New-Object", "Start-Sleep", "ConvertFrom-Json", "ConvertTo-Json"}
 TYPES = {
-    "Convert", "Console", "IO.File", "IO.Directory", "Enum", "Guid", "DateTime", "TimeSpan", "ValueType", "array",
-    "string", "void", "System.Collections.IEnumerable",
+    "Convert", "Console", "IO.File", "IO.Directory", "Enum", "Guid", "DateTime", "TimeSpan",
+    "ValueType", "array", "string", "void", "System.Collections.IEnumerable",
 }  # fmt: skip
 CREATED = {"System.Text.UTF8Encoding", "System.Collections.ArrayList", "System.Threading.Mutex"}
 #: of any cmdlet, by about_CommonParameters, and what those that change something have
