@@ -32,13 +32,15 @@ class Builder:
         self.world, self.store, self.hosts = world, world.store, hosts
         self.networks: list[str] = []
 
-    def pool(self, addresses: Sequence[str], **host: Any) -> list[str]:
+    def pool(
+        self, addresses: Sequence[str], *, sr_gib: int = 64, sr_kind: str = "ext", **host: Any
+    ) -> list[str]:
         """Hosts with these addresses, the first the master; gives their references."""
         found = [
             self.host(f"xs{number}", address, number, **host)
             for number, address in enumerate(addresses, start=1)
         ]
-        sr = self.sr("Local storage", host.get("sr_gib", 64) * GIB, "ext", found)
+        sr = self.sr("Local storage", sr_gib * GIB, sr_kind, found)
         self.sr("ISOs", 8 * GIB, "iso", found, content="iso")
         self.store.new(
             "pool", name_label="pool", master=found[0], default_SR=sr, suspend_image_SR=sr,
@@ -48,7 +50,7 @@ class Builder:
 
     def host(
         self, name: str, address: str, number: int, *, cpus: int = 8, memory_mib: int = 32768,
-        pnics: int = 5, hvm: bool = True, licence: str = "premium", sr_gib: int = 64,
+        pnics: int = 5, hvm: bool = True, licence: str = "premium",
     ) -> str:  # fmt: skip
         caps = ["xen-3.0-x86_64", "hvm-3.0-x86_64"] if hvm else ["xen-3.0-x86_64"]
         xen = Xen(name, cpus, memory_mib, str(uuid.uuid4()))

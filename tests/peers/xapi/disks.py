@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tests.peers.xapi import generic
+from tests.peers.xapi import generic, rules
 from tests.peers.xapi.core import Handler, World
 from tests.peers.xapi.store import Record, now, null
 from tests.peers.xapi.values import NULL, Failure
@@ -216,6 +216,12 @@ class Disks:
         state = self.store.get("VM", vbd["VM"])["power_state"]
         if state != "Running":
             raise Failure("VM_BAD_POWER_STATE", vbd["VM"], "running", state.lower())
+        hvm = self.store.get("VM", vbd["VM"])["domain_type"] == "hvm"
+        if hvm and vbd["type"] == "CD":
+            why = "HVM CDROMs cannot be hotplugged/unplugged, only inserted or ejected"
+            raise Failure("OPERATION_NOT_ALLOWED", why)
+        if hvm and not rules.has_drivers(self.store, vbd["VM"]):
+            raise Failure("VM_MISSING_PV_DRIVERS", vbd["VM"])
         return vbd
 
     def insert(self, ref: str, vdi: str) -> None:

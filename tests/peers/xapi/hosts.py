@@ -80,6 +80,8 @@ class Hosts:
         self.world.booting.add(host)
         if self.world.pool["master"] == host:
             self.sessions.end_all()
+            for task in self.store.refs("task"):
+                self.store.drop("task", task)
         for tell in self.world.power:
             tell(host, False)
         self.world.later(self.world.boot_s, partial(self.come_up, host))

@@ -92,7 +92,7 @@ class Peer:
         with self.world.store.lock:
             return self.world.store.refs(cls, **having)
 
-    def set(self, cls: str, ref: str, **values: Any) -> None:
+    def put(self, cls: str, ref: str, **values: Any) -> None:
         """Change fields, whatever the rules say: as the world does by itself."""
         with self.world.store.lock:
             self.world.store.put(cls, ref, **values)
@@ -111,7 +111,7 @@ class Peer:
         """Plug or pull the cable of the first host's NIC."""
         metrics = self.get("PIF", self.pif(device))["metrics"]
         speed = {"speed": "1000" if up else "0", "duplex": up}
-        self.set("PIF_metrics", metrics, carrier=up, **speed)
+        self.put("PIF_metrics", metrics, carrier=up, **speed)
 
     def bond(self, *devices: str) -> str:
         """Bond NICs of the first host on a network of its own; gives the bond."""
@@ -161,7 +161,7 @@ class Peer:
     def fill(self, free: int = 0) -> None:
         """Let the storage have only so many bytes left."""
         used = int(self.get("SR", self.sr)["physical_utilisation"])
-        self.set("SR", self.sr, physical_size=str(used + free))
+        self.put("SR", self.sr, physical_size=str(used + free))
 
     def reboot(self, host: int = 0) -> None:
         """As when somebody presses the button."""

@@ -38,9 +38,10 @@ def xapi(
 ) -> Iterator[Peer]:  # fmt: skip
     """A pool with a host at each of these loopback addresses, all on one port; the first is master.
 
-    ``port`` 0 is a free one; ``inside`` calls things in the namespace that has the addresses.
-    ``host``: cpus, memory_mib, pnics, hvm, licence (premium, free), sr_gib. ``expired``: its
-    certificate is. Ends with an AssertionError where there were complaints, unless not ``checked``.
+    ``port`` 0 is a free one; ``inside`` calls things in the namespace that has the addresses;
+    ``before`` adds to the pool before anybody is let in. ``host``: cpus, memory_mib, pnics, hvm,
+    licence (premium, free), sr_gib, sr_kind. ``expired``: its certificate is. Ends with an
+    AssertionError where there were complaints, unless not ``checked``.
     """
     world = world or World()
     peer = _peer(world, addresses, before, host)

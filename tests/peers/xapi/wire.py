@@ -13,6 +13,7 @@ from threading import Event, Lock
 from typing import Any, Literal
 
 from tests.peers.xapi.calls import changes
+from tests.peers.xapi.values import Failure
 
 #: ``instead``: an error, and the peer never acts; ``task``: a task is started, and fails so;
 #: ``cut before``, ``cut after``: the connection breaks before or after the peer has acted;
@@ -91,7 +92,12 @@ class Wire:
     patience_s: float = 60
 
     def arm(self, method: str, *error: str, when: When = "instead", **more: Any) -> Trouble:
-        """From now on this, and nothing else; the log starts anew."""
+        """From now on this, and nothing else; the log starts anew.
+
+        Raises AssertionError where the error is none of the API's.
+        """
+        if error:
+            Failure(*error)
         self.calm()
         trouble = Trouble(method, when, error, **more)
         with self.lock:
