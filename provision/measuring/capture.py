@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from provision.errors import WorkloadError
-from provision.measuring.workload import Output, parse
+from provision.measuring.netperf import Output, parse
 
 FORMAT = 1
 OURS = (signal.SIGTERM, signal.SIGKILL)  # by which the load generator ends what still runs

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from provision.measuring.capture import Capture
-from provision.measuring.window import Window, mean_rate, payload_mbit
-from provision.measuring.workload import Options, Pair, Workload
+from provision.measuring.capture import Capture, Link
+from provision.measuring.window import Window, header_bytes, mean_rate, payload_mbit
+from provision.measuring.workload import Flow, Options, Pair, Workload
 
 AGREE_PERCENT = 2.0  # between netperf and the NIC's counters
 UPLINK_PERCENT = 5.0  # between the two ends of a cable, whose counters are read at other moments
@@ -23,10 +23,19 @@ class Asked:
     pairs: tuple[Pair, ...]
     apart: bool
 
+    @property
+    def flows(self) -> tuple[Flow, ...]:
+        """One for each client."""
+        return self.workload.flows(self.pairs)
+
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """By pair: the NIC's payload rate, and by how many per cent netperf's rate is off it."""
+    """By flow: the NIC's payload rate, and by how many per cent netperf's rate is off it.
+
+    For transactions, whose payload says little, the latter is how far the NIC's packets fall short
+    of one each way for each.
+    """
 
     rates_mbit: Mapping[str, float]
     off_percent: Mapping[str, float]
@@ -40,7 +49,8 @@ class Counted:
         """
         sound = {s.pair for s in capture.streams if not s.fault}
         buffered_mbit = 2 * asked.options.socket_buffer_bytes * 8 / 1e6 / asked.options.duration_s
-        for pair, nic in ((p.name, p.port_nic) for p in asked.pairs if p.name in sound):
+        unit = "transactions/s" if asked.workload.transacts else "Mbit/s"
+        for pair, nic in ((f.name, f.pair.port_nic) for f in asked.flows if f.name in sound):
             seen = self.rates_mbit.get(pair)
             if seen is None:
                 yield f"{pair}: {nic} of the load generator was not watched during the window"
@@ -50,8 +60,8 @@ class Counted:
                 100 * buffered_mbit / seen if seen > 0 else 0.0
             ):
                 yield (
-                    f"{pair}: netperf says {said[pair]:.1f} Mbit/s, {nic} of the load "
-                    f"generator carried {seen:.1f}"
+                    f"{pair}: netperf says {said[pair]:.1f} {unit}, {nic} of the load "
+                    f"generator carried {seen:.1f}{' Mbit/s' if asked.workload.transacts else ''}"
                 )
 
 
@@ -59,24 +69,36 @@ def counters(capture: Capture, asked: Asked, window: Window) -> Counted:
     """The comparison is made over whole interim results, so that none has to be cut."""
     rates, off = {}, {}
     streams = {s.pair: s for s in capture.streams}
-    received = asked.workload.direction == "send"
-    for pair in asked.pairs:
-        link, stream = capture.links.get(pair.port_nic), streams.get(pair.name)
+    header = header_bytes(asked.workload.kind)
+    for flow in asked.flows:
+        link, stream = capture.links.get(flow.pair.port_nic), streams.get(flow.name)
         if link is None or stream is None:
             continue
-        rate = payload_mbit(link, window, received=received)
+        rate = payload_mbit(link, window, received=flow.received, header=header)
         if rate is None:
             continue
-        rates[pair.name] = rate
+        rates[flow.name] = rate
         inside = [i for i in stream.output.interims
                   if i.begin_s >= window.begin_s and i.end_s <= window.end_s]  # fmt: skip
         if not inside:
             continue
         own = Window(inside[0].begin_s, inside[-1].end_s)
-        seen, said = payload_mbit(link, own, received=received), mean_rate(inside, own)
+        said = mean_rate(inside, own)
+        if asked.workload.transacts:
+            off[flow.name] = _short_percent(link, own, said)
+            continue
+        seen = payload_mbit(link, own, received=flow.received, header=header)
         if seen is not None:
-            off[pair.name] = 100 * (said - seen) / seen if seen > 0 else 100.0
+            off[flow.name] = 100 * (said - seen) / seen if seen > 0 else 100.0
     return Counted(rates, off)
+
+
+def _short_percent(link: Link, window: Window, transactions_per_s: float) -> float:
+    """Each transaction is a packet each way at least; more are acknowledgements."""
+    ways = [s.rate(window.begin_s, window.end_s) or 0.0 for s in (link.rx_packets, link.tx_packets)]
+    if transactions_per_s <= 0:
+        return 100.0
+    return max(0.0, 100 * (1 - min(ways) / transactions_per_s))
 
 
 def strayed(capture: Capture, asked: Asked, window: Window, aggregate_mbit: float) -> Iterator[str]:

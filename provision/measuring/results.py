@@ -47,6 +47,9 @@ class Subject:
     cpu_ratio: float | None = None
     memory_ratio: float | None = None
     nics_each: int = 1
+    datagram_bytes: int = 1472
+    request_bytes: int = 1
+    response_bytes: int = 1
 
 
 @dataclass(frozen=True, slots=True)

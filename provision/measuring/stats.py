@@ -33,7 +33,8 @@ class Summary:
 
     ``guests_mbit`` is by guest, ``links_mbit`` by stream. ``range_mbit`` is from the least to the
     most that any guest had in any sample, ``links_range_mbit`` that any stream had; ``jain`` is the
-    mean of the samples' own indices among their streams, ``jain_least`` the least of them.
+    mean of the samples' own indices among their streams, ``jain_least`` the least of them. Of
+    latencies and losses each sample counts with that of its worst stream.
     """
 
     workload: str
@@ -49,6 +50,10 @@ class Summary:
     jain_least: float | None
     links_mbit: Mapping[str, Interval]
     links_range_mbit: tuple[float, float] | None
+    transactions_per_s: Interval | None
+    p50_us: Interval | None
+    p99_us: Interval | None
+    lost_percent: Interval | None
 
 
 def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
@@ -88,7 +93,7 @@ def summarise(samples: Iterable[Sample]) -> list[Summary]:
 def _summary(name: str, taken: Sequence[Sample]) -> Summary:
     findings = [s.finding for s in taken if s.valid]
     guests, links = ([f.guests_mbit for f in findings], [f.streams_mbit for f in findings])
-    fair = [j for shares in links if (j := jain(list(shares.values()))) is not None]
+    fair = [j for f in findings if (j := jain(list(f.shares.values()))) is not None]
     host = [sum(f.host_percent) for f in findings if f.host_percent]
     return Summary(
         workload=name,
@@ -104,7 +109,20 @@ def _summary(name: str, taken: Sequence[Sample]) -> Summary:
         jain_least=min(fair, default=None),
         links_mbit=_means(links),
         links_range_mbit=_range(links),
+        transactions_per_s=_over([sum(f.transactions_per_s.values()) for f in findings]),
+        p50_us=_over([_worst(f.latency_us, "P50") for f in findings]),
+        p99_us=_over([_worst(f.latency_us, "P99") for f in findings]),
+        lost_percent=_over([max(f.lost_percent.values()) for f in findings if f.lost_percent]),
     )
+
+
+def _over(values: Sequence[float]) -> Interval | None:
+    """None where this workload does not count such a thing."""
+    return interval(values) if values and any(values) else None
+
+
+def _worst(latencies: Mapping[str, Mapping[str, float]], name: str) -> float:
+    return max((one.get(name, 0.0) for one in latencies.values()), default=0.0)
 
 
 def _means(shares: Sequence[Mapping[str, float]]) -> dict[str, Interval]:

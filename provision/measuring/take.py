@@ -49,7 +49,10 @@ class Bench:
     @property
     def options(self) -> Options:
         s = self.subject
-        return Options(s.duration_s, s.ramp_s, s.message_bytes, s.socket_buffer_bytes)
+        return Options(
+            s.duration_s, s.ramp_s, s.message_bytes, s.socket_buffer_bytes, s.datagram_bytes,
+            s.request_bytes, s.response_bytes,
+        )  # fmt: skip
 
 
 def measure(bench: Bench, workloads: Sequence[Workload], repeat: int, redo: int) -> list[Sample]:
@@ -75,8 +78,10 @@ def measure(bench: Bench, workloads: Sequence[Workload], repeat: int, redo: int)
 def words(finding: Finding) -> str:
     """A sample in one line."""
     off = max(map(abs, finding.disagreement_percent.values()), default=0.0)
-    line = f"{finding.aggregate_mbit:.1f} Mbit/s, skew {finding.skew_ms:.0f} ms"
+    line = f"{finding.aggregate:.1f} {finding.unit}, skew {finding.skew_ms:.0f} ms"
     line += f", NICs within {off:.2f} %"
+    if finding.lost_percent:
+        line += f", {max(finding.lost_percent.values()):.1f} % lost"
     return line if finding.valid else f"invalid: {'; '.join(finding.reasons)} ({line})"
 
 

@@ -13,8 +13,16 @@ from itertools import pairwise
 from provision.driver import Usage
 from provision.measuring.capture import Capture, Stream
 from provision.measuring.counters import Asked, cables, counters, strayed
-from provision.measuring.window import Load, Window, common, load, mean_rate
-from provision.measuring.workload import INTERVAL_S, MEGABIT, number
+from provision.measuring.netperf import (
+    INTERVAL_S,
+    LATENCY,
+    MEGABIT,
+    TRANSACTIONS,
+    Kind,
+    number,
+)
+from provision.measuring.window import Load, Window, common, header_bytes, load, mean_rate
+from provision.measuring.workload import Flow, Options
 
 SHORT_S = 0.5  # a stream may be shorter than asked by this
 GAP = 5  # intervals between two interim results
@@ -27,14 +35,16 @@ JUMP_S = 0.05  # of the load generator's clock
 class Finding:
     """What one sample says. It is valid where there are no ``reasons`` against it.
 
-    Rates are payload over the window: ``guests_mbit`` by guest, ``links_mbit`` by pair (empty in
-    results of versions that knew one NIC a guest). ``counters_mbit`` is the latter from the load
+    Rates are payload over the window: ``guests_mbit`` by guest, ``links_mbit`` by flow (empty in
+    results of versions that knew one NIC a guest); of transactions, which count by themselves,
+    they are what the NICs carried. ``counters_mbit`` is the latter from the load
     generator's NICs, ``uplinks_mbit`` from the hypervisor's; ``disagreement_percent`` is netperf
     against the former. CPU figures are per cent of one CPU, over the same window:
     ``clients_percent`` is all netperf clients together, ``others_percent`` what the hypervisor's
     host did for neither guests nor netperf, None = not known. ``dom0_percent`` is by dom0's vCPU,
     ``irqs_per_s`` by the CPU, of dom0 or of the host, that served the devices' interrupts; () = not
-    known.
+    known. ``latency_us`` has netperf's own figures and ``lost_percent`` the datagrams that never
+    came, both by flow over the whole run, for no interim result tells them.
     """
 
     reasons: tuple[str, ...]
@@ -56,6 +66,9 @@ class Finding:
     dom0_percent: tuple[float, ...] = ()
     irqs_per_s: tuple[float, ...] = ()
     links_mbit: Mapping[str, float] = field(default_factory=dict)
+    transactions_per_s: Mapping[str, float] = field(default_factory=dict)
+    latency_us: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    lost_percent: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def valid(self) -> bool:
@@ -65,6 +78,21 @@ class Finding:
     def streams_mbit(self) -> Mapping[str, float]:
         """The rate of each stream by its pair's name, whatever version wrote this."""
         return self.links_mbit or self.guests_mbit
+
+    @property
+    def unit(self) -> str:
+        """What ``aggregate`` counts."""
+        return "trans/s" if self.transactions_per_s else "Mbit/s"
+
+    @property
+    def aggregate(self) -> float:
+        """What the workload is about: all flows' transactions, else their payload."""
+        return sum(self.transactions_per_s.values()) or self.aggregate_mbit
+
+    @property
+    def shares(self) -> Mapping[str, float]:
+        """The same by flow."""
+        return self.transactions_per_s or self.streams_mbit
 
     @property
     def disturbed(self) -> bool:
@@ -79,12 +107,12 @@ def judge(capture: Capture, asked: Asked, usages: Sequence[Usage] = ()) -> Findi
     ``usages`` are the hypervisor's counters, with moments by the load generator's clock.
     """
     window = common(capture.streams, asked.options)
-    rates = {p.name: 0.0 for p in asked.pairs}
+    rates = {f.name: 0.0 for f in asked.flows}
     rates |= {s.pair: mean_rate(s.output.interims, window) for s in capture.streams}
     counted = counters(capture, asked, window)
     begins = [s.output.interims[0].begin_s for s in capture.streams if s.output.interims]
     skew_s = max(begins) - min(begins) if begins else 0.0
-    side = load(usages, asked.pairs, window, sent=asked.workload.direction == "send")
+    side = load(usages, asked.flows, window, header_bytes(asked.workload.kind))
     generator = tuple(100 * (c.rate(window.begin_s, window.end_s) or 0.0) for c in capture.cpus)
     rate = capture.clients.rate(window.begin_s, window.end_s)
     clients = None if rate is None else 100 * rate
@@ -92,19 +120,23 @@ def judge(capture: Capture, asked: Asked, usages: Sequence[Usage] = ()) -> Findi
         *_started(capture, asked, skew_s),
         *(words for s in capture.streams for words in _ran(s, asked, window)),
         *counted.disagreements(rates, capture, asked),
-        *strayed(capture, asked, window, sum(rates.values())),
+        *strayed(capture, asked, window, sum(counted.rates_mbit.values())),
     ]
     warnings = [*cables(counted.rates_mbit, side.uplinks_mbit), *_dom0(side)]
     _bottleneck(asked, generator, reasons if asked.apart else warnings)
+    transacts, lost = asked.workload.transacts, _lost(capture, asked)
+    carried = dict(counted.rates_mbit if transacts else rates)
+    if asked.workload.direction == "receive":  # the interim results tell what was sent
+        carried |= {name: rates[name] * (1 - share / 100) for name, share in lost.items()}
     return Finding(
         reasons=tuple(reasons),
         warnings=tuple(warnings),
         begin_s=window.begin_s,
         window_s=window.length_s,
         skew_ms=1000 * skew_s,
-        aggregate_mbit=sum(rates.values()),
-        guests_mbit=_by_guest(rates, asked),
-        links_mbit=rates,
+        aggregate_mbit=sum(carried.values()),
+        guests_mbit=_by_guest(carried, asked),
+        links_mbit=carried,
         counters_mbit=counted.rates_mbit,
         disagreement_percent=counted.off_percent,
         uplinks_mbit=side.uplinks_mbit,
@@ -116,12 +148,42 @@ def judge(capture: Capture, asked: Asked, usages: Sequence[Usage] = ()) -> Findi
         others_percent=_others(side, 0.0 if asked.apart else clients),
         dom0_percent=side.dom0_percent,
         irqs_per_s=side.irqs_per_s,
+        transactions_per_s=rates if transacts else {},
+        latency_us=_latencies(capture) if transacts else {},
+        lost_percent=lost,
     )
+
+
+def _latencies(capture: Capture) -> dict[str, dict[str, float]]:
+    """By flow and netperf's own name, such as ``P99``, over its whole run."""
+    return {
+        s.pair: {
+            key.removesuffix("_LATENCY"): value
+            for key in LATENCY
+            if (value := number(s.output, key)) is not None
+        }
+        for s in capture.streams
+    }
+
+
+def _lost(capture: Capture, asked: Asked) -> dict[str, float]:
+    """By flow, how many per cent of the datagrams never came, over netperf's whole run."""
+    if asked.workload.kind != "datagram":
+        return {}
+    received = asked.workload.direction == "receive"
+    ends = ("LOCAL_SEND_CALLS", "REMOTE_RECV_CALLS") if received else (
+        "REMOTE_SEND_CALLS", "LOCAL_RECV_CALLS")  # fmt: skip
+    found = {}
+    for stream in capture.streams:
+        sent, came = (number(stream.output, key) for key in ends)
+        if sent and came is not None:
+            found[stream.pair] = 100 * max(0.0, 1 - came / sent)
+    return found
 
 
 def _by_guest(rates: Mapping[str, float], asked: Asked) -> dict[str, float]:
     """What all of a guest's NICs carried together; a stream of nobody's stands for itself."""
-    guests = {p.name: p.guest for p in asked.pairs}
+    guests = {f.name: f.pair.guest for f in asked.flows}
     found: dict[str, float] = {}
     for pair, rate in rates.items():
         guest = guests.get(pair, pair)
@@ -148,7 +210,7 @@ def _started(capture: Capture, asked: Asked, skew_s: float) -> Iterator[str]:
     if skew_s > asked.options.ramp_s:
         yield f"started {skew_s:.2f} s apart, more than the ramp of {asked.options.ramp_s:g} s"
     there = {s.pair for s in capture.streams}
-    yield from (f"{p.name}: no stream" for p in asked.pairs if p.name not in there)
+    yield from (f"{f.name}: no stream" for f in asked.flows if f.name not in there)
 
 
 def _ran(stream: Stream, asked: Asked, window: Window) -> Iterator[str]:
@@ -157,8 +219,8 @@ def _ran(stream: Stream, asked: Asked, window: Window) -> Iterator[str]:
     if stream.fault:
         yield f"{pair}: {stream.fault}"
         return
-    if output.missing:
-        yield f"{pair}: netperf did not tell {', '.join(output.missing)}"
+    if missing := output.missing(asked.workload.keys):
+        yield f"{pair}: netperf did not tell {', '.join(missing)}"
         return
     if not output.interims:
         yield f"{pair}: no interim results"
@@ -183,15 +245,21 @@ def _whole(stream: Stream, asked: Asked, window: Window) -> Iterator[str]:
 
 
 def _as_asked(stream: Stream, asked: Asked) -> Iterator[str]:
-    result, options = stream.output.result, asked.options
-    if units := stream.output.units - {MEGABIT}:
-        yield f"rates in {', '.join(sorted(units))} instead of {MEGABIT}"
-    way = "Receive" if asked.workload.direction == "send" else "Send"
+    result, options, kind = stream.output.result, asked.options, asked.workload.kind
+    unit = TRANSACTIONS if asked.workload.transacts else MEGABIT
+    if units := stream.output.units - {unit}:
+        yield f"rates in {', '.join(sorted(units))} instead of {unit}"
+    flow = next(f for f in asked.flows if f.name == stream.pair)
+    way = "Receive" if flow.received else "Send"
+    if asked.workload.transacts:
+        way = "Send|Recv" if kind == "request" else "Connect|Send|Recv"
     if result["DIRECTION"] != way:
         yield f"the load generator's direction was {result['DIRECTION']}, not {way}"
-    for key in asked.workload.sizes():
-        if result[key] != str(options.message_bytes):
-            yield f"{key} was {result[key]}, not {options.message_bytes}"
+    for key, size in _sizes(flow, kind, options):
+        if result[key] != str(size):
+            yield f"{key} was {result[key]}, not {size}"
+    if kind != "stream":
+        return
     for key in ("LSS_SIZE_REQ", "RSS_SIZE_REQ"):
         if result[key] != str(options.socket_buffer_bytes):
             yield f"{key} was {result[key]}, not {options.socket_buffer_bytes}"
@@ -200,6 +268,21 @@ def _as_asked(stream: Stream, asked: Asked) -> Iterator[str]:
     for key in ("LSS_SIZE_END", "LSR_SIZE_END", "RSS_SIZE_END", "RSR_SIZE_END"):
         if result[key] not in fine:
             yield f"{key} became {result[key]} for {options.socket_buffer_bytes} asked"
+
+
+def _sizes(flow: Flow, kind: Kind, options: Options) -> Iterator[tuple[str, int]]:
+    """The keys of the sizes in use, with what was asked."""
+    if kind in ("request", "connection"):
+        yield "REQUEST_SIZE", options.request_bytes
+        yield "RESPONSE_SIZE", options.response_bytes
+    elif kind == "datagram":
+        yield "REMOTE_SEND_SIZE" if flow.received else "LOCAL_SEND_SIZE", options.datagram_bytes
+    elif flow.received:
+        yield "REMOTE_SEND_SIZE", options.message_bytes
+        yield "LOCAL_RECV_SIZE", options.message_bytes
+    else:
+        yield "LOCAL_SEND_SIZE", options.message_bytes
+        yield "REMOTE_RECV_SIZE", options.message_bytes
 
 
 def _bottleneck(asked: Asked, generator: Sequence[float], words: list[str]) -> None:

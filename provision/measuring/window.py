@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 
 from provision.driver import Usage
 from provision.measuring.capture import Link, Series, Stream
-from provision.measuring.workload import Interim, Options, Pair
+from provision.measuring.netperf import Interim, Kind
+from provision.measuring.workload import Flow, Options
 
 #: Ethernet, IPv4 and TCP with timestamps. The kernel counts bytes once per packet it handles, be
 #: that a frame or a large segment, so payload is bytes less this for each packet. Without
 #: timestamps a full frame's payload comes out 0.8 % low, which the gate's tolerance covers.
 HEADER_BYTES = 14 + 20 + 32
+DATAGRAM_HEADER_BYTES = 14 + 20 + 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,15 @@ def mean_rate(interims: Sequence[Interim], window: Window) -> float:
     return total / window.length_s
 
 
-def payload_mbit(link: Link, window: Window, *, received: bool) -> float | None:
-    """TCP payload per second of one direction of a NIC; None where it was not watched."""
+def header_bytes(kind: Kind) -> int:
+    """What each packet carries beside its payload."""
+    return DATAGRAM_HEADER_BYTES if kind == "datagram" else HEADER_BYTES
+
+
+def payload_mbit(
+    link: Link, window: Window, *, received: bool, header: int = HEADER_BYTES
+) -> float | None:
+    """Payload per second of one direction of a NIC; None where it was not watched."""
     count, packets = (
         (link.rx_bytes, link.rx_packets) if received else (link.tx_bytes, link.tx_packets)
     )
@@ -59,17 +68,17 @@ def payload_mbit(link: Link, window: Window, *, received: bool) -> float | None:
     frames = packets.rate(window.begin_s, window.end_s)
     if octets is None or frames is None:
         return None
-    return _payload_mbit(octets, frames)
+    return _payload_mbit(octets, frames, header)
 
 
-def _payload_mbit(octets: float, frames: float) -> float:
+def _payload_mbit(octets: float, frames: float, header: int) -> float:
     # ARP and neighbour discovery are shorter than the headers taken off: never less than nothing
-    return max(0.0, octets - HEADER_BYTES * frames) * 8 / 1e6
+    return max(0.0, octets - header * frames) * 8 / 1e6
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The hypervisor's side of a window: per cent of one CPU, and payload by pair.
+    """The hypervisor's side of a window: per cent of one CPU, and payload by flow.
 
     ``dom0_percent`` is by dom0's vCPU, ``irqs_per_s`` by the CPU that served the interrupts.
     """
@@ -81,11 +90,8 @@ class Load:
     irqs_per_s: tuple[float, ...] = ()
 
 
-def load(usages: Sequence[Usage], pairs: Sequence[Pair], window: Window, *, sent: bool) -> Load:
-    """What the host did meanwhile; nothing where the readings do not span the window.
-
-    ``sent`` is the guests' direction, which leaves by the uplink.
-    """
+def load(usages: Sequence[Usage], flows: Sequence[Flow], window: Window, header: int) -> Load:
+    """What the host did meanwhile; nothing where the readings do not span the window."""
     at = [u.at_s for u in usages]
 
     def rate(values: Sequence[float]) -> float:
@@ -101,11 +107,12 @@ def load(usages: Sequence[Usage], pairs: Sequence[Pair], window: Window, *, sent
 
     busy = {g: [u.guest_busy_s.get(g, 0.0) for u in usages] for g in usages[-1].guest_busy_s}
     uplinks = {}
-    for pair in pairs:
-        if all(pair.uplink in u.nics for u in usages):
-            rows = [u.nics[pair.uplink] for u in usages]
+    for flow in flows:
+        if all(flow.pair.uplink in u.nics for u in usages):
+            rows = [u.nics[flow.pair.uplink] for u in usages]
+            sent = flow.received  # what the load generator's NIC receives leaves by the uplink
             octets, packets = rate([r[sent] for r in rows]), rate([r[2 + sent] for r in rows])
-            uplinks[pair.name] = _payload_mbit(octets, packets)
+            uplinks[flow.name] = _payload_mbit(octets, packets, header)
     return Load(
         host_percent=tuple(100 * r for r in rates([u.host_busy_s for u in usages])),
         guest_percent={guest: 100 * rate(values) for guest, values in busy.items()},

@@ -1,31 +1,19 @@
-"""The workloads: what is run for each pair, and what its output says."""
+"""The workloads: what is run for each pair."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from math import ceil
-from typing import Any, Literal
+from typing import Any
 
 from provision.errors import UserError
+from provision.measuring.netperf import INTERVAL_S, KEYS, Direction, Kind, argv
 
-INTERVAL_S = 0.2  # of netperf's interim results
 TICK_S = 0.1  # of the load generator's counters
 #: beyond the run itself, for a slow guest's set-up and the last bytes on their way
 PATIENCE_S = 20.0
-#: what netperf is asked to tell; a missing one is a fault, for unknown keys are dropped silently
-KEYS = (
-    "THROUGHPUT", "THROUGHPUT_UNITS", "DIRECTION", "ELAPSED_TIME",
-    "LOCAL_BYTES_SENT", "LOCAL_BYTES_RECVD", "REMOTE_BYTES_SENT", "REMOTE_BYTES_RECVD",
-    "LOCAL_SEND_SIZE", "LOCAL_RECV_SIZE", "REMOTE_SEND_SIZE", "REMOTE_RECV_SIZE",
-    "LSS_SIZE_REQ", "RSS_SIZE_REQ", "LSS_SIZE_END", "LSR_SIZE_END", "RSS_SIZE_END", "RSR_SIZE_END",
-    "LOCAL_CPU_UTIL", "REMOTE_CPU_UTIL", "LOCAL_TRANSPORT_RETRANS", "REMOTE_TRANSPORT_RETRANS",
-    "TRANSPORT_MSS",
-)  # fmt: skip
-MEGABIT = "10^6bits/s"
-INTERIM = re.compile(r"NETPERF_(INTERIM_RESULT|UNITS|INTERVAL|ENDING)\[(\d+)\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +47,9 @@ class Options:
     ramp_s: float = 2.0
     message_bytes: int = 8192
     socket_buffer_bytes: int = 65536
+    datagram_bytes: int = 1472
+    request_bytes: int = 1
+    response_bytes: int = 1
 
     def __post_init__(self) -> None:
         if self.duration_s < 1:
@@ -78,25 +69,64 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """One netperf test; ``direction`` is the guest's, all clients run on the load generator."""
+    """What runs for each pair; ``direction`` is the guest's, all clients are the load generator's.
+
+    ``both``: as a stream each way, or as what asks and is answered.
+    """
 
     name: str
-    test: str
-    direction: Literal["send", "receive"]
+    kind: Kind
+    direction: Direction
     summary: str
 
-    def sizes(self) -> tuple[str, str]:
-        """The keys of the message sizes in use: the writer's and the reader's."""
-        if self.direction == "send":
-            return "REMOTE_SEND_SIZE", "LOCAL_RECV_SIZE"
-        return "LOCAL_SEND_SIZE", "REMOTE_RECV_SIZE"
+    @property
+    def transacts(self) -> bool:
+        """Whether it counts transactions, not bits."""
+        return self.kind in ("request", "connection")
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """What each client has to tell."""
+        return KEYS[self.kind]
+
+    def flows(self, pairs: Iterable[Pair]) -> tuple[Flow, ...]:
+        """One for each client: of a pair, or of each of its directions."""
+        if self.transacts or self.direction != "both":
+            return tuple(Flow(p.name, p, self.direction, p.data_port) for p in pairs)
+        ways: tuple[Direction, ...] = ("send", "receive")
+        # a pair has one port for data: the second client takes any
+        return tuple(
+            Flow(f"{p.name}.{way}", p, way, p.data_port if way == "send" else 0)
+            for p in pairs
+            for way in ways
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What one client carries; ``name`` is its stream's, ``direction`` the guest's."""
+
+    name: str
+    pair: Pair
+    direction: Direction
+    data_port: int
+
+    @property
+    def received(self) -> bool:
+        """Whether the load generator's NIC receives what is counted."""
+        return self.direction != "receive"
 
 
 WORKLOADS: Mapping[str, Workload] = {
     w.name: w
     for w in (
-        Workload("netperf-send", "TCP_MAERTS", "send", "every guest sends to its own client"),
-        Workload("netperf-receive", "TCP_STREAM", "receive", "every guest receives from its own"),
+        Workload("netperf-send", "stream", "send", "every guest sends to its own client"),
+        Workload("netperf-receive", "stream", "receive", "every guest receives from its own"),
+        Workload("netperf-both", "stream", "both", "every guest sends and receives at once"),
+        Workload("netperf-rr", "request", "both", "every guest answers one request after another"),
+        Workload("netperf-crr", "connection", "both", "the same, a connection for each request"),
+        Workload("netperf-udp-send", "datagram", "send", "every guest sends datagrams"),
+        Workload("netperf-udp-receive", "datagram", "receive", "every guest receives datagrams"),
     )
 }
 
@@ -110,97 +140,21 @@ def find(name: str) -> Workload:
     raise UserError(f"no workload {name!r}{guess}; known: {', '.join(WORKLOADS)}")
 
 
-def argv(workload: Workload, options: Options) -> list[str]:
-    """The command, with places in braces for what differs from pair to pair.
-
-    Message sizes are pairs since one value alone does not reach a far sender (netperf's manual,
-    TCP_MAERTS); the negative ``-D`` looks at the clock on every call instead of guessing.
-    """
-    size, buffer = options.message_bytes, options.socket_buffer_bytes
-    return [
-        "netperf", "-4", "-H", "{server}", "-L", "{local}", "-p", "{control_port}",
-        "-t", workload.test, "-l", str(options.length_s), "-D", f"-{INTERVAL_S}",
-        "-P", "0", "-f", "m", "-c", "-C", "--", "-m", f"{size},{size}", "-M", f"{size},{size}",
-        "-s", str(buffer), "-S", str(buffer), "-P", ",{data_port}", "-k", ",".join(KEYS),
-    ]  # fmt: skip
-
-
-def plan(workload: Workload, pairs: Iterable[Pair], options: Options) -> dict[str, Any]:
+def plan(workload: Workload, pairs: Sequence[Pair], options: Options) -> dict[str, Any]:
     """What the load generator is to do for one sample, but for where it keeps its files."""
     streams = [
         {
-            "pair": p.name, "server": p.server, "local": p.client, "nic": p.port_nic,
-            "control_port": p.control_port, "data_port": p.data_port,
+            "pair": f.name, "server": f.pair.server, "local": f.pair.client,
+            "nic": f.pair.port_nic, "control_port": f.pair.control_port, "data_port": f.data_port,
+            "argv": argv(workload.kind, f.direction, options),
         }
-        for p in pairs
+        for f in workload.flows(pairs)
     ]  # fmt: skip
     return {
         "workload": workload.name,
         "options": asdict(options),
-        "argv": argv(workload, options),
+        "argv": ["netperf"],
         "streams": streams,
         "interval_s": TICK_S,
         "deadline_s": options.length_s + PATIENCE_S,
     }
-
-
-@dataclass(frozen=True, slots=True)
-class Interim:
-    """The mean rate over the ``interval_s`` that ended at ``end_s`` (epoch)."""
-
-    end_s: float
-    interval_s: float
-    rate: float
-
-    @property
-    def begin_s(self) -> float:
-        return self.end_s - self.interval_s
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """What one netperf said: ``result`` by key, ``units`` of all rates, ``words`` for people."""
-
-    interims: tuple[Interim, ...]
-    result: Mapping[str, str]
-    units: frozenset[str]
-    words: tuple[str, ...]
-
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """The keys that were asked for and not told."""
-        return tuple(k for k in KEYS if k not in self.result)
-
-
-def parse(text: str) -> Output:
-    """Read the output of ``netperf -D -- -k``; cut off anywhere, it gives what is whole."""
-    rows: dict[int, dict[str, str]] = {}
-    result: dict[str, str] = {}
-    words: list[str] = []
-    for line in text.splitlines():
-        key, sign, value = line.partition("=")
-        if found := INTERIM.fullmatch(key):
-            rows.setdefault(int(found[2]), {})[found[1]] = value
-        elif sign and key in KEYS:
-            result[key] = value
-        elif line.strip():
-            words.append(line.strip())
-    whole = [row for _, row in sorted(rows.items()) if len(row) == 4]
-    interims, units = [], set(filter(None, [result.get("THROUGHPUT_UNITS")]))
-    for row in whole:
-        try:
-            interims.append(
-                Interim(float(row["ENDING"]), float(row["INTERVAL"]), float(row["INTERIM_RESULT"]))
-            )
-        except ValueError:
-            words.append(f"not an interim result: {row}")
-        units.add(row["UNITS"])
-    return Output(tuple(interims), result, frozenset(units), tuple(words))
-
-
-def number(output: Output, key: str) -> float | None:
-    """A figure of the result; None where it is missing or not one."""
-    try:
-        return float(output.result[key])
-    except (KeyError, ValueError):
-        return None

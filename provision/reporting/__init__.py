@@ -16,6 +16,7 @@ from provision.measuring.stats import Interval, Summary, summarise
 
 FORMAT = 1
 WORDS = ("run", "workload", "valid")  # columns
+NONE = "none"
 
 
 def document(folders: Sequence[Path]) -> dict[str, Any]:
@@ -81,7 +82,7 @@ def _means(rows: Sequence[Sequence[float]]) -> list[float]:
 def spread(found: Interval | None) -> str:
     """A mean with its interval in words."""
     if found is None:
-        return "none"
+        return NONE
     digits = 1 if found.mean < 1000 else 0
     half = "" if found.half is None else f" ± {found.half:,.{digits}f}"
     return f"{found.mean:,.{digits}f}{half}"
@@ -104,12 +105,26 @@ def rows(folders: Sequence[Path]) -> list[dict[str, str]]:
             if len(folders) > 1:
                 own = samples is mine[0][2]
                 cells[-1]["ratio"] = "1" if own else _ratio(compare(first, _rates(samples, name)))
+    for column in ("trans/s", "p50 µs", "p99 µs", "lost %"):
+        if all(row[column] == NONE for row in cells):
+            for row in cells:
+                del row[column]
     return cells
 
 
 def _rates(samples: Sequence[Sample], workload: str) -> list[float]:
     """The aggregate of each valid sample of a workload."""
-    return [s.finding.aggregate_mbit for s in samples if s.valid and s.workload == workload]
+    return [s.finding.aggregate for s in samples if s.valid and s.workload == workload]
+
+
+def _others(summary: Summary) -> dict[str, Interval | None]:
+    """The columns that only some workloads have, by their heading."""
+    return {
+        "trans/s": summary.transactions_per_s,
+        "p50 µs": summary.p50_us,
+        "p99 µs": summary.p99_us,
+        "lost %": summary.lost_percent,
+    }
 
 
 def _ratio(found: Comparison | None) -> str:
@@ -146,6 +161,7 @@ def _cells(summary: Summary, samples: Sequence[Sample], several: bool) -> dict[s
     return {
         "workload": summary.workload,
         "Mbit/s": spread(summary.aggregate_mbit),
+        **{name: spread(found) for name, found in _others(summary).items()},
         "per guest": reach(summary.range_mbit),
         **({"per NIC": reach(summary.links_range_mbit)} if several else {}),
         "Jain (least)": "-"

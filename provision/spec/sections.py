@@ -18,6 +18,7 @@ from provision.spec.types import (
     Count,
     CpuList,
     CpuLists,
+    DatagramBytes,
     Image,
     Login,
     MemoryMib,
@@ -223,6 +224,17 @@ class Run(Section):
     )
     socket_buffer_bytes: Bytes = Field(
         default=65536, validation_alias="socket_buffer", description="Socket buffers, at both ends."
+    )
+    datagram_bytes: DatagramBytes = Field(
+        default=1472,
+        validation_alias="datagram",
+        description="Payload of a UDP datagram; the default fills a frame of 1500 bytes.",
+    )
+    request_bytes: Bytes = Field(
+        default=1, validation_alias="request", description="What asks in a transaction."
+    )
+    response_bytes: Bytes = Field(
+        default=1, validation_alias="response", description="What answers in a transaction."
     )
 
     @field_validator("workloads")

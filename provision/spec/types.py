@@ -252,6 +252,7 @@ MemoryMib = Annotated[int, Measure(units.MEMORY, 128, 16 * 1024**2)]
 RateMbit = Annotated[int, Measure(units.RATE, 1, 1_000_000)]
 Seconds = Annotated[int, Measure(units.TIME, 1, 7 * 86400)]
 Bytes = Annotated[int, Measure(units.SIZE, 1, 1024**3)]
+DatagramBytes = Annotated[int, Measure(units.SIZE, 1, 65507)]
 #: the credit schedulers' range with 256 as normal; four times that is the range of CPU shares
 Weight = Annotated[int, Strict(), Field(ge=1, le=65535)]
 #: from what IPv4 needs to what Linux allows

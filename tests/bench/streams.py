@@ -28,9 +28,10 @@ from typing import Any
 
 from provision.measuring.capture import Capture, load
 from provision.measuring.counters import Asked
+from provision.measuring.netperf import number
 from provision.measuring.verdict import judge
 from provision.measuring.window import Window, payload_mbit
-from provision.measuring.workload import WORKLOADS, Options, number, plan
+from provision.measuring.workload import WORKLOADS, Options, plan
 from provision.playing import Player, playbooks
 from tests.root.machines import sh
 from tests.root.streamlab import Lab, lab, netperf
@@ -66,10 +67,10 @@ def take(made: Lab, options: Options, folder: Path, delays_s: Sequence[float] = 
     """One sample by the load generator's own script; streams may be held back on purpose."""
     order = plan(RECEIVE, made.pairs, options)
     if delays_s:
-        words = " ".join(order["argv"])
-        order["argv"] = ["sh", "-c", f"sleep {{delay}}; exec {words}"]
+        order["argv"] = ["sh"]
         for stream, delay_s in zip(order["streams"], delays_s, strict=True):
-            stream["delay"] = delay_s
+            words = " ".join(stream["argv"])
+            stream["argv"] = ["sh", "-c", f"sleep {delay_s}; exec {words}"]
     order |= {"folder": str(folder), "path": str(folder / "bin")}
     coded = base64.b64encode(json.dumps(order).encode()).decode()
     words_ = ["ip", "netns", "exec", made.generator, "python3", str(SCRIPT), coded]

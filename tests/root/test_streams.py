@@ -100,6 +100,29 @@ def _bench(made: Lab, root: Path, **changes: Any) -> Bench:
     return replace(bench, **changes)
 
 
+def test_every_other_netperf_says_what_the_links_carry(ready: Lab, tmp_path: Path) -> None:
+    names = ["netperf-both", "netperf-rr", "netperf-crr", "netperf-udp-send", "netperf-udp-receive"]
+    taken = measure(_bench(ready, tmp_path), [WORKLOADS[n] for n in names], repeat=1, redo=2)
+    found = {s.workload: s.finding for s in taken if s.valid}
+    assert list(found) == names, [s.finding.reasons for s in taken]
+    both = found["netperf-both"]
+    assert set(both.links_mbit) == {"vm1.send", "vm1.receive", "vm2.send", "vm2.receive"}
+    assert both.guests_mbit["vm1"] > 1.5 * FULL_MBIT, "each way has the cable to itself"
+    for name in ("netperf-rr", "netperf-crr"):
+        finding = found[name]
+        assert finding.unit == "trans/s"
+        assert finding.aggregate == sum(finding.transactions_per_s.values()) > 100
+        for latency in finding.latency_us.values():
+            assert 0 < latency["MIN"] <= latency["P50"] <= latency["P99"] <= latency["MAX"]
+    assert found["netperf-crr"].aggregate < found["netperf-rr"].aggregate
+    # a sender of datagrams goes as fast as it can: what the cable does not carry is lost
+    frame = 200 * 1472 / 1514
+    for name in ("netperf-udp-send", "netperf-udp-receive"):
+        for guest, mbit in found[name].guests_mbit.items():
+            assert mbit == pytest.approx(frame, rel=0.1), (name, guest)
+    assert all(p > 10 for p in found["netperf-udp-send"].lost_percent.values())
+
+
 def test_samples_both_ways_say_what_the_links_carry(ready: Lab, tmp_path: Path) -> None:
     said: list[tuple[str, str, str]] = []
     bench = _bench(ready, tmp_path, say=lambda *words: said.append(words))

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 from provision.measuring.capture import Capture, Link, Series, Stream
 from provision.measuring.counters import Asked
+from provision.measuring.netperf import KEYS, MEGABIT, Interim, Output
 from provision.measuring.results import Sample, Subject
 from provision.measuring.verdict import Finding
 from provision.measuring.window import HEADER_BYTES
-from provision.measuring.workload import KEYS, MEGABIT, WORKLOADS, Interim, Options, Output, Pair
+from provision.measuring.workload import WORKLOADS, Options, Pair
 
 OPTIONS = Options(duration_s=10, ramp_s=2)
 START_S = 1_800_000_000.0
@@ -20,7 +21,7 @@ PAIRS = tuple(
 )
 SEGMENT_BYTES = 1448
 RESULT = {
-    **dict.fromkeys(KEYS, "0"),
+    **dict.fromkeys(KEYS["stream"], "0"),
     "THROUGHPUT_UNITS": MEGABIT, "DIRECTION": "Receive", "ELAPSED_TIME": "14.00",
     "LOCAL_SEND_SIZE": "8192", "LOCAL_RECV_SIZE": "8192", "REMOTE_SEND_SIZE": "8192",
     "REMOTE_RECV_SIZE": "8192", "LSS_SIZE_REQ": "65536", "RSS_SIZE_REQ": "65536",

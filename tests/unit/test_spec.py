@@ -97,6 +97,9 @@ def test_defaults() -> None:
             "redo": 2,
             "message_bytes": 8192,
             "socket_buffer_bytes": 65536,
+            "datagram_bytes": 1472,
+            "request_bytes": 1,
+            "response_bytes": 1,
         },
     }
 

@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 from provision.driver import Usage
 from provision.measuring.capture import Series
 from provision.measuring.window import HEADER_BYTES, Window, common, load, mean_rate, payload_mbit
+from provision.measuring.workload import WORKLOADS
 from tests.unit.streams import OPTIONS, PAIRS, START_S, interims, link, stream
+
+FLOWS = WORKLOADS["netperf-send"].flows(PAIRS)
 
 rates = st.lists(st.floats(0, 1e5), min_size=1, max_size=100)
 
@@ -106,7 +109,7 @@ def test_the_host_is_read_over_the_same_window() -> None:
         usage(10, (0.0, 0.0), 0.0, 0),
         usage(20, (5.0, 10.0), 8.0, 1_000_000),
     ]
-    seen = load(readings, PAIRS, Window(START_S + 10, START_S + 20), sent=True)
+    seen = load(readings, FLOWS, Window(START_S + 10, START_S + 20), HEADER_BYTES)
     assert seen.host_percent == pytest.approx((50, 100))
     assert seen.guest_percent == {"vm1": pytest.approx(80)}
     assert seen.uplinks_mbit == {"vm1": pytest.approx(0.8)}
@@ -118,15 +121,15 @@ def test_dom0_and_its_interrupts_are_read_over_the_same_window() -> None:
 
     window = Window(START_S + 10, START_S + 20)
     first, last = reading(10, (1.0, 1.0), (50, 7)), reading(20, (11.0, 2.0), (1050, 7))
-    seen = load([first, last], PAIRS, window, sent=True)
+    seen = load([first, last], FLOWS, window, HEADER_BYTES)
     assert seen.dom0_percent == pytest.approx((100, 10))
     assert seen.irqs_per_s == pytest.approx((100, 0))
-    fewer = load([first, reading(20, (11.0,), (1050,))], PAIRS, window, sent=True)
+    fewer = load([first, reading(20, (11.0,), (1050,))], FLOWS, window, HEADER_BYTES)
     assert (fewer.dom0_percent, fewer.irqs_per_s) == ((), ())
 
 
 def test_readings_that_do_not_span_the_window_say_nothing() -> None:
     readings = [usage(12, (0.0,), 0.0, 0), usage(20, (5.0,), 8.0, 9)]
-    seen = load(readings, PAIRS, Window(START_S + 10, START_S + 20), sent=True)
+    seen = load(readings, FLOWS, Window(START_S + 10, START_S + 20), HEADER_BYTES)
     assert (seen.host_percent, seen.guest_percent, seen.uplinks_mbit) == ((), {}, {})
-    assert load([], PAIRS, Window(START_S, START_S + 1), sent=True).host_percent == ()
+    assert load([], FLOWS, Window(START_S, START_S + 1), HEADER_BYTES).host_percent == ()

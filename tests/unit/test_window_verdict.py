@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from provision.driver import Usage
 from provision.errors import WorkloadError
 from provision.measuring.capture import Stream, load
+from provision.measuring.netperf import KEYS, MEGABIT, Interim
 from provision.measuring.verdict import Finding, judge
-from provision.measuring.window import Window
+from provision.measuring.window import HEADER_BYTES, Window
 from provision.measuring.window import load as load_of
-from provision.measuring.workload import MEGABIT, Interim
+from provision.measuring.workload import WORKLOADS
 from tests.unit.streams import PAIRS, START_S, asked, capture, interims, link, stream, with_result
 
 FULL = [100.0] * 70
@@ -64,10 +65,10 @@ def test_streams_of_one_guest_are_judged_one_by_one_and_added_up() -> None:
 
 
 def test_the_uplinks_of_one_guest_are_told_apart() -> None:
-    pairs, window = NICS, Window(0.0, 10.0)
+    flows, window = WORKLOADS["netperf-send"].flows(NICS), Window(0.0, 10.0)
     rows = [(0, 0, 0, 0), (0, 125_000_000, 0, 0)]
     usages = [Usage(10.0 * n, (), {}, {"u1": rows[0], "u2": rows[n]}) for n in (0, 1)]
-    assert load_of(usages, pairs, window, sent=True).uplinks_mbit == {
+    assert load_of(usages, flows, window, HEADER_BYTES).uplinks_mbit == {
         "vm1.link1": 0.0, "vm1.link2": pytest.approx(100),
     }  # fmt: skip
 
@@ -266,7 +267,8 @@ def test_what_a_load_generator_recorded_is_read(tmp_path: Path) -> None:
     found = load(Path(__file__).parent / "netperf" / "streams.json")
     assert [s.pair for s in found.streams] == ["vm1", "vm2"]
     assert all(not s.fault and s.started_s for s in found.streams)
-    assert all(not s.output.missing and len(s.output.interims) == 25 for s in found.streams)
+    assert all(not s.output.missing(KEYS["stream"]) for s in found.streams)
+    assert all(len(s.output.interims) == 25 for s in found.streams)
     assert {"c1", "c2"} <= set(found.links)
     assert found.clock_jump_s < 0.01
     begin_s = found.released_s

@@ -9,18 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provision.errors import UserError
-from provision.measuring.workload import (
-    KEYS,
-    MEGABIT,
-    WORKLOADS,
-    Options,
-    Pair,
-    argv,
-    find,
-    number,
-    parse,
-    plan,
-)
+from provision.measuring.netperf import KEYS, MEGABIT, argv, number, parse
+from provision.measuring.workload import WORKLOADS, Options, Pair, find, plan
 
 CAPTURED = Path(__file__).parent / "netperf"
 PAIR = Pair("vm1", "198.18.1.2", "198.18.1.1", 12865, 12866, "eth1")
@@ -35,26 +25,43 @@ def option(words: list[str], name: str) -> str:
 
 
 def test_a_sample_is_taken_as_in_the_paper() -> None:
-    words = argv(WORKLOADS["netperf-receive"], Options(duration_s=10, ramp_s=2))
+    words = argv("stream", "receive", Options(duration_s=10, ramp_s=2))
     assert option(words, "-t") == "TCP_STREAM"
     assert option(words, "-l") == "14"
     test = words[words.index("--") :]
     # both of each pair: one value alone does not reach the far sender
     assert (option(test, "-m"), option(test, "-M")) == ("8192,8192", "8192,8192")
     assert (option(test, "-s"), option(test, "-S")) == ("65536", "65536")
-    assert set(option(test, "-k").split(",")) == set(KEYS)
+    assert set(option(test, "-k").split(",")) == set(KEYS["stream"])
+    assert option(argv("stream", "send", Options()), "-t") == "TCP_MAERTS"
 
 
-def test_the_guests_send_where_the_far_side_is_the_sender() -> None:
-    assert WORKLOADS["netperf-send"].test == "TCP_MAERTS"
-    assert WORKLOADS["netperf-send"].sizes() == ("REMOTE_SEND_SIZE", "LOCAL_RECV_SIZE")
-    assert WORKLOADS["netperf-receive"].sizes() == ("LOCAL_SEND_SIZE", "REMOTE_RECV_SIZE")
+def test_transactions_and_datagrams_have_sizes_of_their_own() -> None:
+    options = Options(request_bytes=64, response_bytes=1024, datagram_bytes=200)
+    for kind, test in (("request", "TCP_RR"), ("connection", "TCP_CRR")):
+        words = argv(kind, "both", options)  # type: ignore[arg-type]
+        assert (option(words, "-t"), option(words, "-r")) == (test, "64,1024")
+        assert "P99_LATENCY" in option(words, "-k")
+    for way, far in (("send", "recv"), ("receive", "send")):
+        words = argv("datagram", way, options)  # type: ignore[arg-type]
+        assert (option(words, "-T"), option(words, "-d")) == ("UDP", far)
+        assert option(words, "-m") == "200,200"
+
+
+def test_both_ways_at_once_are_two_streams_of_a_pair() -> None:
+    made = plan(WORKLOADS["netperf-both"], [PAIR], Options())
+    assert [s["pair"] for s in made["streams"]] == ["vm1.send", "vm1.receive"]
+    tests = [option(s["argv"], "-t") for s in made["streams"]]
+    assert tests == ["TCP_MAERTS", "TCP_STREAM"]
+    assert [s["data_port"] for s in made["streams"]] == [PAIR.data_port, 0]
+    received = [f.received for f in WORKLOADS["netperf-both"].flows([PAIR])]
+    assert received == [True, False]
 
 
 def test_every_pair_has_a_stream_with_all_that_the_command_needs() -> None:
     other = Pair("vm2", "198.18.2.2", "198.18.2.1", 12867, 12868, "eth2")
     made = plan(WORKLOADS["netperf-send"], [PAIR, other], Options())
-    words = [[w.format(**s) for w in made["argv"]] for s in made["streams"]]
+    words = [[w.format(**s) for w in s["argv"]] for s in made["streams"]]
     assert option(words[1], "-H") == "198.18.2.2"
     assert option(words[1], "-L") == "198.18.2.1"
     assert option(words[1], "-p") == "12867"
@@ -79,7 +86,7 @@ def test_an_unknown_workload_is_told_with_the_near_one() -> None:
 @pytest.mark.parametrize(("name", "way"), [("send.txt", "Receive"), ("receive.txt", "Send")])
 def test_captured_output_is_read(name: str, way: str) -> None:
     output = parse(captured(name))
-    assert output.missing == ()
+    assert output.missing(KEYS["stream"]) == ()
     assert output.words == ()
     assert output.result["DIRECTION"] == way
     assert output.units == {MEGABIT}
@@ -94,13 +101,12 @@ def test_captured_output_is_read(name: str, way: str) -> None:
 def test_output_that_was_cut_gives_what_is_whole() -> None:
     output = parse(captured("cut.txt"))
     assert len(output.interims) == 6
-    assert output.missing == KEYS
+    assert output.missing(KEYS["stream"]) == KEYS["stream"]
 
 
 def test_a_key_that_netperf_did_not_tell_is_missed() -> None:
     output = parse(captured("few.txt"))
-    assert "ELAPSED_TIME" in output.missing
-    assert "THROUGHPUT" not in output.missing
+    assert output.missing(["ELAPSED_TIME", "THROUGHPUT"]) == ("ELAPSED_TIME",)
     assert number(output, "ELAPSED_TIME") is None
 
 

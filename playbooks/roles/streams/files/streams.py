@@ -1,11 +1,11 @@
 """Run all netperf clients of one sample at once, and count what the links and CPUs did meanwhile.
 
-Needs Python 3.8 and nothing else. The one argument is the plan, JSON in base64: ``argv`` (with
-{server}, {local}, {control_port}, {data_port}), ``streams`` (each with these, ``pair`` and
-``nic``), ``interval_s``, ``deadline_s``, ``path`` (searched for netperf before PATH) and
-``folder``. Raw output grows in ``folder``/PAIR.txt; all that was seen is in
-``folder``/streams.json at the end. No netperf outlives this process, nor does this process outlive
-whoever reads its standard output.
+Needs Python 3.8 and nothing else. The one argument is the plan, JSON in base64: ``argv`` (its
+first word is the program), ``streams`` (each with ``argv``, in which {server}, {local},
+{control_port} and {data_port} stand for its own, with these, ``pair`` and ``nic``),
+``interval_s``, ``deadline_s``, ``path`` (searched for netperf before PATH) and ``folder``. Raw
+output grows in ``folder``/PAIR.txt; all that was seen is in ``folder``/streams.json at the end. No
+netperf outlives this process, nor does this process outlive whoever reads its standard output.
 """
 
 from __future__ import annotations
@@ -268,7 +268,7 @@ def measure(plan: dict[str, Any]) -> dict[str, Any]:
     record = Record(streams)
     try:
         for wish in plan["streams"]:
-            argv = [netperf, *(word.format(**wish) for word in plan["argv"][1:])]
+            argv = [netperf, *(word.format(**wish) for word in wish.pop("argv")[1:])]
             stream = Stream(wish, argv, Path(plan["folder"]))
             stream.hold(barrier)
             streams.append(stream)
