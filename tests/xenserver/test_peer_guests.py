@@ -198,5 +198,9 @@ def test_an_upload_is_refused_where_a_host_refuses_it(bed: Bed, tmp_path: Path) 
     assert bed.upload(vdi, b"x", session_id="OpaqueRef:nobody") == 401
     assert bed.upload("OpaqueRef:gone", b"x") == 500
     assert bed.upload(vdi, b"x", format="qcow2") == 404
-    assert bed.upload(vdi, b"x") == 200
+    for size, status in ((1, "success"), (2 * MIB + 1, "failure")):
+        task = bed.api.task.create("upload", "")
+        bed.upload(vdi, b"x" * size, task_id=task)
+        assert bed.api.task.get_status(task) == status
+        bed.api.task.destroy(task)
     bed.api.VDI.destroy(vdi)

@@ -54,11 +54,20 @@ class Answers:
             raise Failure("HOST_IS_SLAVE", self.master)
         return self.rooms.calls.call(method, params)
 
-    def upload(self, session: str, vdi: str, data: bytes) -> None:
+    def upload(self, session: str, vdi: str, data: bytes, task: str) -> None:
         def act() -> None:
             with self.world.store.lock:
                 self.rooms.sessions.use(session)
-                self.rooms.disks.write(vdi, data)
+                if task:
+                    self.world.store.get("task", task)
+                failure = None
+                try:
+                    self.rooms.disks.write(vdi, data)
+                except Failure as e:
+                    failure = e
+                    raise
+                finally:
+                    self.rooms.sessions.finish(task, failure)
 
         self.wire.through(f"PUT {IMPORT}", (session, vdi, len(data)), act, self.hooks)
 

@@ -24,7 +24,7 @@ IMPORT = "/import_raw_vdi"
 MALFORMED = b"<html><body><h1>HTTP 500 internal server error</h1></body></html>"
 
 Dispatch = Callable[[str, Sequence[Any]], Any]
-Upload = Callable[[str, str, bytes], None]
+Upload = Callable[[str, str, bytes, str], None]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Door:
     """Serves one host at an address while it is open; the port is kept while it is shut.
 
     ``dispatch`` gives a call's value or raises Failure or Cut; ``upload`` takes a session, a VDI
-    and its contents.
+    its contents, and the task that it ends ("" = none).
     """
 
     def __init__(
@@ -155,7 +155,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._say(200, "text/xml", text.encode())
 
     def do_PUT(self) -> None:
-        """``PUT /import_raw_vdi?session_id=…&vdi=…&format=raw``: what comes is the disk's start."""
+        """``PUT /import_raw_vdi?session_id=…&vdi=…&format=raw``: what comes is the disk's start.
+
+        ``task_id`` names a task of the client's that it ends, as xapi does.
+        """
         url = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
         length = self.headers.get("Content-Length")
@@ -166,11 +169,13 @@ class _Handler(BaseHTTPRequestHandler):
         elif query.get("format", "raw") != "raw":
             self._say(404, "text/html", MALFORMED, close=True)
         else:
-            self._take(query["session_id"], query["vdi"], self.rfile.read(int(length)))
+            self._take(query, self.rfile.read(int(length)))
 
-    def _take(self, session: str, vdi: str, data: bytes) -> None:
+    def _take(self, query: dict[str, str], data: bytes) -> None:
         try:
-            self.server.door.upload(session, vdi, data)
+            self.server.door.upload(
+                query["session_id"], query["vdi"], data, query.get("task_id", "")
+            )
         except Failure as e:
             code = 401 if e.details[0] == "SESSION_INVALID" else 500
             self._say(code, "text/html", MALFORMED, close=True)
