@@ -32,17 +32,18 @@ _DATE = re.compile(r'"\\/Date\((-?\d+)(?:[+-]\d{4}|[a-zA-Z])?\)\\/"')
 
 def written(value: Any, depth: int = 2, *, compress: bool = False) -> str:
     """What ``ConvertTo-Json -InputObject`` gives."""
-    plain = _plain(value, 0, depth)
+    mark = uuid.uuid4().hex  # which no text has
+    plain = _plain(value, 0, depth, mark)
     if compress:
         found = json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
     else:
         found = json.dumps(plain, ensure_ascii=False, indent=4).replace("\n", "\r\n")
     for letter in "<>&'":
         found = found.replace(letter, f"\\u{ord(letter):04x}")
-    return re.sub(r'"\x00(-?\d+)"', r'"\\/Date(\1)\\/"', found.replace("\\u0000", "\x00"))
+    return re.sub(rf'"{mark}(-?\d+)"', r'"\\/Date(\1)\\/"', found)
 
 
-def _plain(value: Any, level: int, depth: int) -> Any:
+def _plain(value: Any, level: int, depth: int, mark: str) -> Any:
     match value:
         case None | bool() | str() | int() | float():
             return value
@@ -52,18 +53,18 @@ def _plain(value: Any, level: int, depth: int) -> Any:
             return str(value)
         case datetime():
             at = value if value.tzinfo else value.replace(tzinfo=UTC)
-            return f"\0{int((at - _EPOCH).total_seconds() * 1000)}"
+            return f"{mark}{int((at - _EPOCH).total_seconds() * 1000)}"
     if value is NOTHING:
         return None
     if level > depth:
         return text(value)
     match value:
         case Table():
-            return {text(k): _plain(v, level + 1, depth) for k, v in value.items()}
+            return {text(k): _plain(v, level + 1, depth, mark) for k, v in value.items()}
         case PSObject():
-            return {text(k): _plain(v, level + 1, depth) for k, v in value.properties.items()}
+            return {text(k): _plain(v, level + 1, depth, mark) for k, v in value.properties.items()}
         case list() | bytes():
-            return [_plain(v, level + 1, depth) for v in value]
+            return [_plain(v, level + 1, depth, mark) for v in value]
         case timedelta():
             return {
                 "Ticks": round(value.total_seconds() * 10**7),
@@ -79,7 +80,7 @@ def read(document: str) -> Any:
     dates: dict[str, datetime] = {}
 
     def date(found: re.Match[str]) -> str:
-        mark = f"\ue000{len(dates)}\ue001"
+        mark = uuid.uuid4().hex
         dates[mark] = datetime.fromtimestamp(int(found[1]) / 1000, UTC)
         return json.dumps(mark)
 

@@ -81,7 +81,7 @@ class Pipelines:
     def _command(self, node: Node, piped: list[Any] | None, out: list[Any]) -> None:
         counted = _RANGE.fullmatch(node.text.strip())
         if counted:  # which the grammar takes for a command
-            out += self.value(parse(f"({counted[1]})..({counted[2]})").parts[0].parts[0])
+            out += self.value(parse(f"({counted[1]})..({counted[2]})").parts[0])
             return
         what = self._called(node)
         positional, named, discard = self._arguments(node)

@@ -140,6 +140,7 @@ def _server(endpoint: Endpoint, accounts: Accounts, cert_hash: bytes) -> Callabl
                 endpoint.refused += bool(handler.headers.get("Authorization"))
             handler.reply(401, headers=headers)
         elif len(data) > endpoint.quotas.envelope_kib * 1024:
+            handler.close_connection = True  # and with it the login, whose seals go on counting
             handler.reply(413, headers=headers)
         elif data and not (sealed or handler.tls):  # AllowUnencrypted is false unless it is set
             handler.reply(500, headers=headers)
