@@ -211,7 +211,7 @@ class Pipelines:
             ))  # fmt: skip
         if len(named) or piped:
             raise Unsupported(f"line {node.line}: {name} with a pipe or -Name parameters")
-        ended = program([text(w) for w in positional])
+        ended = program([text(w) for given in positional for w in elements(given)])
         self.exit_code = ended.code
         merged = [k for k in _elements(node) if "2>&1" in k.text]
         if ended.err and merged and self.preference() == "stop":

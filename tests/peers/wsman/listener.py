@@ -85,7 +85,7 @@ class Listener:
     def down(self) -> None:
         """Break all connections and refuse new ones."""
         self._up.clear()
-        self._socket.shutdown(socket.SHUT_RDWR)
+        _break(self._socket)
         with self._lock:
             for connection in self._open:
                 _break(connection)
