@@ -118,7 +118,7 @@ def test_nothing_is_readable_on_the_wire(plain: tuple[Endpoint, Programs]) -> No
         threading.Thread(target=_relay, args=(relay, at.listener.port, passed), daemon=True).start()
         found = winrm.protocol.Protocol(
             f"http://127.0.0.1:{port}/wsman", "ntlm", USER, PASSWORD, proxy=None,
-            message_encryption="always", ca_trust_path=None,
+            message_encryption="always",
         )  # fmt: skip
         assert run(found, "cat", b"SECRETSECRET")[0] == b"SECRETSECRET"
     assert b"multipart/encrypted" in passed
@@ -215,9 +215,10 @@ def test_the_second_opinion(tmp_path: Path, tls: bool, auth: str) -> None:
     with endpoint(Programs(), tmp_path, USER, "ascii only", tls=tls) as at:
 
         def connect(password: str) -> WSMan:
+            trusted: Any = str(at.ca) if tls else False
             return WSMan(
                 "127.0.0.1", port=at.listener.port, ssl=tls, auth=auth, username=USER,
-                password=password, cert_validation=str(at.ca) if tls else False, no_proxy=True,
+                password=password, cert_validation=trusted, no_proxy=True,
             )  # fmt: skip
 
         with connect("ascii only") as wsman, WinRS(wsman) as shell:
