@@ -74,7 +74,8 @@ def world(rows: Rows, testbed: str, root: str) -> World:
     }  # fmt: skip
     for vm in rows.vms:
         name = str(vm["Name"])
-        if not name.lower().startswith(prefix.lower()):
+        # one without a processor was removed while we looked
+        if not name.lower().startswith(prefix.lower()) or str(vm["Id"]) not in parts["processors"]:
             continue
         guest = name[len(prefix) :]
         told = words.record(vm["Notes"])

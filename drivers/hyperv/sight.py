@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 
 from drivers.hyperv import groups, words
-from drivers.hyperv.ops import Again, Batch, Call
+from drivers.hyperv.ops import Again, Batch, Call, Refused, Row
 from drivers.hyperv.parse import (
     ADAPTER,
     DISK,
@@ -24,6 +24,7 @@ from drivers.hyperv.together import Together
 from provision.errors import DriverError, Foreign
 
 ALIVE = "Ok"  # so the heartbeat's words begin, whatever it says of applications
+TRIES = 4  # of a look during which a VM vanishes
 BEATS = Again(tries=30, pause_ms=500, until="Heartbeat", begins=ALIVE)
 PARTS = (
     ("Get-VMProcessor", PROCESSOR),
@@ -50,13 +51,7 @@ class Sight:
 
     def look(self, names: Iterable[str] = ()) -> World:
         """All of them as they are now; those of ``names`` that are not there are remembered."""
-        batch = Batch()
-        vm = batch.add(Call("Get-VM", {"Name": words.vm_name(self.testbed, "*")}, select=VM))
-        for cmdlet, select in PARTS:
-            batch.add(Call(cmdlet, {}, {"VM": vm}, select=select))
-        for program in groups.LOOK if self.grouped else ():
-            batch.add(program)
-        vms, processors, adapters, disks, snapshots, *more = self.together.ask(batch)
+        vms, processors, adapters, disks, snapshots, *more = self._rows()
         bound = groups.read(*(_lines(rows) for rows in more)) if self.grouped else None
         rows = Rows(vms, processors, adapters, disks, snapshots, bound)
         found = world(rows, self.testbed, self.root)
@@ -64,6 +59,22 @@ class Sight:
             self._absent |= {*names} - found.ours.keys() - found.foreign
             self._last = dict(found.ours)
         return found
+
+    def _rows(self) -> list[list[Row]]:
+        """What of a VM is asked after itself is asked by name: others may vanish meanwhile."""
+        all_of_them = words.vm_name(self.testbed, "*")
+        batch = Batch(ops=[Call("Get-VM", {"Name": all_of_them}, select=VM)])
+        for cmdlet, select in PARTS:
+            batch.add(Call(cmdlet, {"VMName": all_of_them}, select=select))
+        for program in groups.LOOK if self.grouped else ():
+            batch.add(program)
+        for _ in range(TRIES - 1):
+            try:
+                return self.together.ask(batch)
+            except Refused as e:
+                if isinstance(e.op, Call) and e.op.cmdlet == "Get-VM":
+                    raise
+        return self.together.ask(batch)
 
     def never_was(self, guest: str) -> bool:
         """Whether it was not there when last looked for; the next look is a real one."""

@@ -19,6 +19,7 @@ from requests.adapters import HTTPAdapter
 from winrm.exceptions import (
     InvalidCredentialsError,
     WinRMError,
+    WinRMOperationTimeoutError,
     WinRMTransportError,
     WSManFaultError,
 )
@@ -34,8 +35,8 @@ _SEEN = re.compile(r'got "([0-9a-f]{64})"')
 _ERRNO = re.compile(r"\[Errno -?\d+\] ([^\"')]+)")
 #: what a message that got no sensible answer raises; StopIteration is pywinrm's for strange XML
 BROKEN = (
-    requests.RequestException, WinRMError, OSError, SyntaxError, StopIteration, KeyError,
-    ValueError,
+    requests.RequestException, WinRMError, WinRMTransportError, WinRMOperationTimeoutError,
+    OSError, SyntaxError, StopIteration, KeyError, ValueError,
 )  # fmt: skip
 
 

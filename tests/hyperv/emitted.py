@@ -18,7 +18,7 @@ from drivers.hyperv import (
     words,
 )
 from drivers.hyperv import uplinks as ups
-from drivers.hyperv.ops import Batch, Call, Made, Operation, Value
+from drivers.hyperv.ops import Batch, Call, Operation, Value
 from drivers.hyperv.parse import VM, Seen
 from drivers.hyperv.shell import Answer
 from provision.resources import Guest, Switch, Uplink, Vnic
@@ -106,7 +106,7 @@ def operations() -> Iterator[Operation]:
     yield from _asked(lambda pool: examine.examine(pool, there))
     yield Call("Get-VM", {"Name": "bed-*"}, select=VM)
     for cmdlet, select in sight.PARTS:
-        yield Call(cmdlet, {}, {"VM": Made(0)}, select=select)
+        yield Call(cmdlet, {"VMName": "bed-*"}, select=select)
     yield Call("Restart-Computer", {"Force": True, "Confirm": False})
     yield Call("Test-Path", {"LiteralPath": "D:\\"}, select=(".",))
     connections: dict[str, Value] = {"LocalPort": 5985, "State": "Established"}

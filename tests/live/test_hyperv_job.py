@@ -1,0 +1,176 @@
+"""The main job on Hyper-V: the verbs as typed, a simulated host, and guests that are real."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.live.conftest import Shell
+from tests.peers.hyperv.guests import MANAGEMENT, HyperVLab, hyperv_lab
+from tests.peers.hyperv.peer import PARENT
+from tests.peers.sshd import behind_ssh
+
+pytestmark = pytest.mark.live
+SECRET = "a host's own pa$$word"
+DISKS = "C:\\Beds"
+SPEC = """
+name: {name}
+hypervisor:
+  type: hyperv
+  uri: {uri}
+  user: Administrator
+  password: {{env: LAB_PASSWORD}}
+  storage: {disks}
+  tls: {{{tls}}}
+guests:
+  count: 2
+  memory: 512MiB
+  image: {image}
+  nic: {{model: {nic}, rate: {rate}}}
+  cpu: {{weight: 512, cap_percent: 50}}
+uplinks: [Ethernet 2, "{second}"]
+load_generator: {{ssh: root@lg7, ports: [lg1, lg2]}}
+management: {{bridge: {management}, subnet: {subnet}}}
+"""
+
+
+@dataclass(frozen=True)
+class Bed:
+    """A lab, a shell that knows its load generator, and the means to write a spec for both."""
+
+    lab: HyperVLab
+    shell: Shell
+
+    def spec(
+        self, name: str, *, nic: str = "synthetic", rate: str = "null", tls: str | None = None
+    ) -> Path:
+        path = self.shell.folder / f"{name}.yml"
+        peer = self.lab.peer
+        if tls is None:
+            tls = f"ca: {peer.ca}" if peer.ca else ""
+        second = peer.world.nics[2].mac
+        path.write_text(SPEC.format(
+            name=name, uri=peer.uri, tls=tls, nic=nic, rate=rate, disks=DISKS, image=PARENT,
+            second="-".join(second[n : n + 2] for n in range(0, 12, 2)),
+            management=MANAGEMENT, subnet=self.lab.management,
+        ))  # fmt: skip
+        return path
+
+
+@pytest.fixture(params=[False, True], ids=["http", "https"])
+def bed(request: pytest.FixtureRequest, shell: Shell) -> Iterator[Bed]:
+    """Two free adapters cabled to the load generator; a parent disk; nothing is left at the end."""
+    folder = shell.folder / "ssh"
+    folder.mkdir(mode=0o700)
+    with ExitStack() as stack:
+        lab = stack.enter_context(hyperv_lab(nics=3, tls=request.param, password=SECRET))
+        lab.peer.world.volume.make_folder(DISKS)
+        generator = (lab.wires.generator, lab.wires.generator_address)
+        programs = stack.enter_context(behind_ssh(folder, [("lg7", *generator)]))
+        shell.env |= {"PATH": f"{programs}:{shell.env['PATH']}", "LAB_PASSWORD": SECRET}
+        before = lab.peer.inventory()
+        yield Bed(lab, shell)
+        for name in ("day", "wrong", "minroot"):
+            shell("down", "-n", name, "--yes", code=None)
+        assert lab.peer.inventory() == before
+        assert not lab.peer.complaints
+
+
+def test_the_whole_day(bed: Bed) -> None:
+    legacy, typed = bed.lab.peer.ca is not None, bed.shell
+    spec = bed.spec("day", nic="legacy" if legacy else "synthetic",
+                    rate="null" if legacy else "80mbit")  # fmt: skip
+    words = ("-f", str(spec), "--vms", "2")
+    assert "+ guest/vm1" in typed("plan", *words).stdout
+    built = typed.json("up", "--hv", "hyperv", *words)
+    assert {g["accel"] for g in built["guests"].values()} == {"hyperv"}
+    assert all(g["integration"].startswith("Ok") for g in built["guests"].values()), built
+    generation = "generation 1" if legacy else "generation 2"
+    assert all(g["machine"].startswith(generation) for g in built["guests"].values())
+    requests = len(bed.lab.peer.endpoint.log)
+    assert "nothing to change" in typed("up", *words).stdout
+    assert len(bed.lab.peer.endpoint.log) > requests
+    assert "as asked" in typed("verify", "-n", "day").stdout
+    assert typed("ssh", "-n", "day", "vm2", "--", "hostname").stdout == "vm2\n"
+    typed("reset", "-n", "day", "--level", "process")
+    result = typed.json("run", "netperf-send", "netperf-receive", "-n", "day", "--seconds", "2",
+                        "--repeat", "1", "--redo", "0", code=None)  # fmt: skip
+    (run,) = result["runs"]
+    assert run["subject"]["nic"] == ("legacy" if legacy else "synthetic")
+    assert len(run["samples"]) == 2
+    for sample in run["samples"]:
+        # this load generator is no machine of its own, so its CPUs may be the limit, nothing else
+        busy = [r for r in sample["finding"]["reasons"] if "of the load generator was" in r]
+        assert sample["finding"]["reasons"] == busy
+        rates = sample["finding"]["guests_mbit"]
+        assert set(rates) == {"vm1", "vm2"}
+        if not legacy and sample["workload"] == "netperf-send":
+            assert all(55 < mbit < 82 for mbit in rates.values()), rates
+    typed("ssh", "-n", "day", "vm1", "--", "touch", "/var/tmp/dirt")
+    typed("reset", "-n", "day", "--level", "revert")
+    assert "dirt" not in typed("ssh", "-n", "day", "vm1", "--", "ls", "/var/tmp").stdout
+    typed("ssh", "-n", "day", "vm1", "--", "touch", "/var/tmp/dirt")
+    typed("reset", "-n", "day", "--level", "recreate")
+    assert "dirt" not in typed("ssh", "-n", "day", "vm1", "--", "ls", "/var/tmp").stdout
+    typed("down", "-n", "day")
+    assert "no testbed" in typed("status").stdout
+    kept = [p.read_bytes() for p in typed.folder.rglob("*") if p.is_file() and not p.is_symlink()]
+    assert not any(SECRET.encode() in content for content in kept)
+
+
+@pytest.mark.parametrize("bed", [False], ids=["http"], indirect=True)
+def test_a_driver_that_names_the_wrong_adapter_is_found_out(bed: Bed) -> None:
+    """The cables of the two guests are crossed behind the load generator's back."""
+    spec = bed.spec("wrong")
+    text = spec.read_text()
+    spec.write_text(text.replace("ports: [lg1, lg2]", "ports: [lg2, lg1]"))
+    done = bed.shell("up", "-f", str(spec), "--set", "guests.ready=60s", code=7)
+    assert "does not reach 198.18.1.2 over its link" in done.stderr
+
+
+@pytest.mark.parametrize("bed", [False], ids=["http"], indirect=True)
+def test_the_root_partition_gets_cpus_of_its_own_by_a_restart(bed: Bed) -> None:
+    typed, world = bed.shell, bed.lab.peer.world
+    words = ("-f", str(bed.spec("minroot")), "--set", "dom0.vcpus=2")
+    planned = typed("plan", *words).stdout
+    assert "restarts the host" in planned, planned
+    boots = world.boots
+    done = typed("up", *words, code=4)
+    assert "restarts the host HV1" in done.stderr and "--yes" in done.stderr
+    assert world.boots == boots
+    typed("up", *words, "--yes")
+    assert (world.boots, world.booted["hypervisorrootproc"]) == (boots + 1, "2")
+    assert "nothing to change" in typed("up", *words).stdout
+    told = typed("down", "-n", "minroot", code=4)
+    assert "--yes" in told.stderr
+    typed("down", "-n", "minroot", "--yes")
+    assert "hypervisorrootproc" not in world.booted
+    assert world.boots == boots + 2
+
+
+@pytest.mark.parametrize("bed", [True], ids=["https"], indirect=True)
+def test_a_server_that_is_another(bed: Bed) -> None:
+    told = [
+        (bed.spec("other", tls=f"fingerprint: 'ab{'0' * 62}'"), 4, "certificate"),
+        (bed.spec("nobody", tls="ca: wrong.pem"), 2, "no such file"),
+        (bed.spec("stranger", tls=""), 4, "not trusted"),
+    ]
+    for spec, code, words in told:
+        done = bed.shell("up", "-f", str(spec), code=code)
+        assert words in done.stderr
+        assert "next:" in done.stderr
+    pinned = bed.spec("pinned", tls=f"fingerprint: {bed.lab.peer.fingerprint}")
+    assert "+ guest/vm1" in bed.shell("plan", "-f", str(pinned)).stdout
+    trusting = bed.spec("trusting", tls="verify: false")
+    found = bed.shell.json("doctor", "-f", str(trusting), code=None)
+    assert any("not verified" in json.dumps(line) for line in found)
+    bed.shell.env["LAB_PASSWORD"] = "hunter2"
+    done = bed.shell("up", "-f", str(pinned), code=4)
+    assert "wrong name or password" in done.stderr
+    assert "hunter2" not in done.stderr
+    assert bed.lab.peer.endpoint.refused <= 2
