@@ -2,7 +2,7 @@
 PROVISION = .venv/bin/provision
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test check setup test-setup image bench bench-vsphere bench-streams clean
+.PHONY: demo test check setup test-setup image bench bench-vsphere bench-hyperv bench-streams clean
 
 demo: image
 	tools/demo
@@ -30,6 +30,9 @@ bench: image
 
 bench-vsphere: test-setup
 	.venv/bin/python -m tests.bench.vsphere
+
+bench-hyperv: test-setup
+	.venv/bin/python -m tests.bench.hyperv
 
 bench-streams: test-setup
 	.venv/bin/python -m tests.bench.streams

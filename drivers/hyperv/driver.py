@@ -65,7 +65,7 @@ class Hyperv:
         self._looks = Together(pool.read, alike=True)
         changes = Together(pool.change)
         self.switches = Switches(pool, self._looks, changes, target.testbed, place.refused)
-        self.uplinks = Uplinks(pool, self._looks, place.refused)
+        self.uplinks = Uplinks(pool, self._looks, changes, place.refused)
         there = tuple(place.net.switches)
         self.fit = fit.Fit(place.name, there, place.cpus, place.grouped, target.image)
         sight = Sight(self._looks, target.testbed, place.root, place.grouped)

@@ -76,8 +76,15 @@ class Guests:
         """As ``Driver.checkpoint``: a standard one, with the guest's memory."""
 
         def work() -> None:
-            seen = self.sight.there(name)
-            self.pool.do(batches.checkpoint(self.target.testbed, seen, name))
+            seen = self.sight.last(name)
+            if seen is not None:  # by its id: another VM is never meant
+                try:
+                    self.pool.do(batches.checkpoint(self.target.testbed, seen, name))
+                except Refused:  # it may be another by now
+                    seen = None
+            if seen is None:
+                seen = self.sight.there(name)
+                self.pool.do(batches.checkpoint(self.target.testbed, seen, name))
 
         with told(f"checkpoint guest {name}"):
             self.pool.again(work, self._lock(name))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from drivers.hyperv import hostnet, words
 from drivers.hyperv.api import told
@@ -49,11 +49,15 @@ class Uplinks:
 
     pool: Pool
     looks: Together
+    changes: Together
     refused: Mapping[str, str]
+    #: as last seen; what is put once by that is looked at anew the next time
+    _seen: dict[str, Card] = field(default_factory=dict)
 
     def look(self, names: Iterable[str], net: Net | None = None) -> dict[str, Uplink | None]:
         """As ``Driver.read``, of many at once; None = the host has no such adapter."""
         net = net or self._net()
+        self._seen.update(net.cards)
         return {n: _as_is(card) if (card := net.cards.get(n)) else None for n in names}
 
     def put(self, want: Uplink) -> None:
@@ -64,14 +68,14 @@ class Uplinks:
             self.pool.again(lambda: self._put(want), _lock(want.name))
 
     def _put(self, want: Uplink) -> None:
-        card = self._net().cards.get(want.name)
+        card = self._seen.pop(want.name, None) or self._net().cards.get(want.name)
         if card is None:
             raise DriverError(f"uplink {want.name}: the host has no such adapter")
         batch = Batch(_lock(want.name))
         for call in _changes(card, want):
             batch.add(call)
         if batch.ops:
-            self.pool.do(batch)
+            self.changes.ask(batch)
 
     def _net(self) -> Net:
         with told("read adapters"):
