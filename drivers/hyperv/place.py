@@ -9,6 +9,7 @@ from drivers.hyperv import boot, groups, hostnet, uplinks, words
 from drivers.hyperv.hostnet import Net
 from drivers.hyperv.ops import Batch, Call, Operation, Refused, Row
 from drivers.hyperv.pool import Pool, whole
+from drivers.hyperv.wire import PORTS
 from provision.driver import UplinkFacts
 from provision.errors import PreflightError
 
@@ -53,8 +54,9 @@ def find(pool: Pool, testbed: str, storage: str) -> Place:
     """Raises PreflightError where the host has no Hyper-V or we may not look at it."""
     ours = Call(
         "Get-NetTCPConnection",
-        {"LocalPort": pool.door.port, "State": "Established"},
-        select=("LocalAddress",), lenient=True,
+        {"State": "Established"},
+        select=("LocalAddress",),
+        only={"LocalPort": [str(port) for port in (*PORTS.values(), pool.door.port)]}, lenient=True,
     )  # fmt: skip
     look: list[Operation] = [
         _HOST,

@@ -83,7 +83,7 @@ class Shell:
         """End the shell, and with it PowerShell; no error where it is gone already."""
         with suppress(*BROKEN):
             if self._shell:
-                self._freshen()
+                self._freshen(now=self.broken)
                 self._protocol.close_shell(self._shell)
         with suppress(*BROKEN):
             self._protocol.transport.close_session()
@@ -127,9 +127,9 @@ class Shell:
         denied = isinstance(e, WSManFaultError) and e.wsman_fault_code == ACCESS_DENIED
         return denied or isinstance(e, SSLError)
 
-    def _freshen(self) -> None:
+    def _freshen(self, now: bool = False) -> None:
         """A connection that rested may be shut, and what was encrypted for it be lost with it."""
-        if monotonic() - self._used > self._door.limits.idle_s:
+        if now or monotonic() - self._used > self._door.limits.idle_s:
             self._protocol.transport.close_session()
             self._protocol.transport.encryption = None
 

@@ -109,5 +109,5 @@ def operations() -> Iterator[Operation]:
         yield Call(cmdlet, {"VMName": "bed-*"}, select=select)
     yield Call("Restart-Computer", {"Force": True, "Confirm": False})
     yield Call("Test-Path", {"LiteralPath": "D:\\"}, select=(".",))
-    connections: dict[str, Value] = {"LocalPort": 5985, "State": "Established"}
+    connections: dict[str, Value] = {"State": "Established"}
     yield Call("Get-NetTCPConnection", connections, select=("LocalAddress",))
