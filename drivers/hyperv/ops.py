@@ -184,7 +184,8 @@ def answers(text: bytes, batches: Sequence[Batch]) -> tuple[str, list[list[list[
 
     Raises ValueError for what is no answer to these.
     """
-    found = _plain(json.loads(base64.b64decode(text, validate=True)))
+    # not all control characters are escaped by Windows PowerShell's JSON
+    found = _plain(json.loads(base64.b64decode(text, validate=True), strict=False))
     told = found["batches"]
     if len(told) != len(batches):
         raise ValueError(f"{len(told)} answers to {len(batches)} batches")
