@@ -28,6 +28,7 @@ BUILTIN: Mapping[str, str] = {
     "hyperv": "drivers.hyperv.driver:Hyperv",
     "kvm": "drivers.kvm.driver:Kvm",
     "vsphere": "drivers.vsphere.driver:Vsphere",
+    "xenserver": "drivers.xenserver.driver:XenServer",
 }
 
 
@@ -226,8 +227,9 @@ class Target:
     ``testbed`` is the mark that everything made bears, ``tag`` its short form in names; ``uri``
     the hypervisor's address, "" = this machine; ``auth`` is how we log in there, "" = as usual;
     ``host``, ``storage`` and ``pool`` choose among what a manager of several hosts has, "" = the
-    only one. ``folder`` is for disks and consoles, on the hypervisor's host; ``say`` takes a phase
-    of a long put. ``image`` and ``identity`` serve puts of guests only.
+    only one; ``ssh`` is its host's dom0 as ssh takes it, "" = as usual. ``folder`` is for disks
+    and consoles, on the hypervisor's host; ``say`` takes a phase of a long put. ``image`` and
+    ``identity`` serve puts of guests only.
     """
 
     testbed: str
@@ -245,6 +247,7 @@ class Target:
     host: str = ""
     storage: str = ""
     pool: str = ""
+    ssh: str = ""
 
 
 class Driver(Protocol):

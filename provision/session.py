@@ -163,6 +163,7 @@ def opened(
         host=spec.hypervisor.host or "",
         storage=spec.hypervisor.storage or "",
         pool=spec.hypervisor.pool or "",
+        ssh=spec.hypervisor.ssh or "",
         image=image,
         identity=lambda guest: identity(access, guest),
         start=spec.guests.start,

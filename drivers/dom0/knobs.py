@@ -6,7 +6,7 @@ toolstack has been told. xl(1): sched-credit, vcpu-pin; the kernel's Documentati
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from drivers.dom0 import xl
@@ -20,11 +20,14 @@ WEIGHT, CAP, PIN, IRQ = "dom0.weight", "dom0.cap", "dom0.pin", "irq/"
 RUNNING, STOPPED = "running", "stopped"
 # a NIC's interrupts and where each may be served; a virtio NIC's are those of the folder above
 _IRQS = r"""
-d=$1/sys/class/net/$2/device
-for n in $(ls "$d/msi_irqs" 2>/dev/null || ls "$d/../msi_irqs" 2>/dev/null || cat "$d/irq"); do
-  f=$1/proc/irq/$n/smp_affinity_list
-  [ ! -e "$f" ] || echo "$n=$(cat "$f")"
-done 2>/dev/null
+root=$1; shift
+for nic; do
+  d=$root/sys/class/net/$nic/device
+  for n in $(ls "$d/msi_irqs" 2>/dev/null || ls "$d/../msi_irqs" 2>/dev/null || cat "$d/irq"); do
+    f=$root/proc/irq/$n/smp_affinity_list
+    [ ! -e "$f" ] || echo "$nic $n $(cat "$f")"
+  done 2>/dev/null
+done
 :
 """
 _BALANCER = """
@@ -59,9 +62,16 @@ class Knobs:
 
     def irqs(self, nic: str) -> Mapping[int, str]:
         """The CPUs (vCPUs of dom0) that may serve each of a NIC's interrupts."""
-        printed = self.host.run("sh", "-c", _IRQS, "irqs", self.root, nic)
-        pairs = (line.partition("=") for line in printed.split())
-        return {int(n): cpu_list(cpus(value)) for n, _, value in pairs if n.isdigit() and n != "0"}
+        return self.of_nics([nic])[nic]
+
+    def of_nics(self, nics: Iterable[str]) -> dict[str, dict[int, str]]:
+        """As ``irqs``, of many at once."""
+        found: dict[str, dict[int, str]] = {nic: {} for nic in nics}
+        for line in self.host.run("sh", "-c", _IRQS, "irqs", self.root, *found).splitlines():
+            nic, irq, value = line.split()
+            if irq.isdigit() and irq != "0":
+                found[nic][int(irq)] = cpu_list(cpus(value))
+        return found
 
     def read(self, name: str) -> Tuning | None:
         """None where there is no such knob."""

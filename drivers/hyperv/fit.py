@@ -71,6 +71,7 @@ CAPABILITIES = Capabilities(
         "guests.latency": f"Hyper-V has no such word; {_SHARES}",
         "hypervisor.accel": "Hyper-V has one way to run guests",
         "hypervisor.host": "the host is the one that hypervisor.uri names",
+        "hypervisor.ssh": "Hyper-V's host takes commands by WinRM: hypervisor.uri",
         "hypervisor.pool": "guests are placed by hypervisor.storage, a folder of the host",
     },
     reboots={"dom0.vcpus": "minroot: bcdedit's hypervisorrootproc"},

@@ -62,7 +62,7 @@ CAPABILITIES = Capabilities(
         "dom0.memory_mib": "the host keeps the memory that guests leave it: guests.memory",
         **{
             f"hypervisor.{word}": "libvirt's URI says all of it: hypervisor.uri"
-            for word in ("user", "password", "auth", "tls", "host", "pool")
+            for word in ("user", "password", "auth", "tls", "host", "pool", "ssh")
         },
         "hypervisor.storage": "disks lie in the state folder: PROVISION_STATE_DIR",
     },

@@ -46,6 +46,7 @@ CAPABILITIES = Capabilities(
         "guests.cpu.emulator_pin": f"a VM's own threads share its CPUs; {_KEEP}",
         "hypervisor.auth": "vSphere has one way to log in: hypervisor.user and password",
         "hypervisor.accel": "ESXi has one way to run guests",
+        "hypervisor.ssh": "ESXi has no dom0: all goes through its API",
     },
     depends={
         f"{MODEL}={SRIOV}": "SR-IOV enabled on the uplinks, and all of a guest's memory kept",

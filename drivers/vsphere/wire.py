@@ -1,32 +1,28 @@
-"""HTTPS to vCenter or an ESXi host: who the server is, deadlines, and what errors say.
-
-The server's certificate is judged on each new connection, before anything is sent over it.
-"""
+"""HTTPS to vCenter or an ESXi host by pyVmomi's stub, with connections of ours."""
 
 from __future__ import annotations
 
-import hmac
-import select
-import socket
-import ssl
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from hashlib import sha256
-from http.client import HTTPException, HTTPSConnection
+from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Any
-from urllib.parse import urlsplit
-from xml.parsers.expat import ExpatError
 
 from pyVmomi import SoapAdapter
 
+from drivers import https
+from drivers.https import BROKEN, PORT, Connection, Endpoint, NotSent, WrongCertificate, unreachable
 from provision.driver import Tls
-from provision.errors import Unreachable, UserError
 
-PORT = 443
+__all__ = [
+    "BROKEN", "PORT", "Connection", "Endpoint", "Limits", "NotSent", "Wire", "WireType",
+    "WrongCertificate", "endpoint", "unreachable",
+]  # fmt: skip
 IDLE_S = 60  # servers close connections that rest; a younger one is still tried first
 POOL = 40
-#: what a call that got no sensible reply raises
-BROKEN = (OSError, HTTPException, ExpatError)
+KIND = https.Kind(
+    "vSphere", "a vCenter or an ESXi host", "/sdk/vimServiceVersions.xml",
+    "https://vcenter.example/",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,82 +36,6 @@ class Limits:
 
 
 _Base: Any = SoapAdapter.SoapStubAdapter
-
-
-class WrongCertificate(ssl.SSLError):
-    """The server's certificate is not the one that was asked for; ``seen`` is its SHA-256."""
-
-    def __init__(self, seen: str) -> None:
-        super().__init__(f"its certificate is {seen}")
-        self.seen = seen
-
-
-class NotSent(OSError):
-    """No connection was to be had: nothing reached the server. ``__cause__`` says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where the server is, and how it has to prove itself."""
-
-    host: str
-    port: int
-    tls: Tls
-    limits: Limits
-    context: ssl.SSLContext = field(repr=False)
-
-    @property
-    def name(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == PORT else f"{host}:{self.port}"
-
-    def connection(self) -> Connection:
-        """A new connection, not yet made."""
-        return Connection(self)
-
-
-class Connection(HTTPSConnection):
-    """One connection; ``used`` once it has brought a reply."""
-
-    def __init__(self, to: Endpoint) -> None:
-        super().__init__(to.host, to.port, timeout=to.limits.connect_s, context=to.context)
-        self._to = to
-        self._held: list[bytes] | None = None
-        self.used = False
-
-    def connect(self) -> None:
-        """Raises OSError, and WrongCertificate before a byte of ours is sent over TLS."""
-        super().connect()
-        sock: ssl.SSLSocket = self.sock
-        if wanted := self._to.tls.fingerprint:
-            seen = sha256(sock.getpeercert(binary_form=True) or b"").hexdigest()
-            if not hmac.compare_digest(seen, wanted):
-                self.close()
-                raise WrongCertificate(seen)
-        sock.settimeout(self._to.limits.call_s)
-
-    def request(self, *args: Any, **more: Any) -> None:
-        """As http.client's, but header and body go in one piece: one record of TLS, one packet."""
-        self._held = []
-        try:
-            super().request(*args, **more)
-        finally:
-            held, self._held = self._held, None
-        super().send(b"".join(held))
-
-    def send(self, data: Any) -> None:
-        if self._held is None:
-            super().send(data)
-        else:
-            self._held.append(data)
-
-    def stale(self) -> bool:
-        """Whether the far side has hung up meanwhile: then there is something to read, its end."""
-        if not self.used or self.sock is None:
-            return False
-        poll = select.poll()
-        poll.register(self.sock, select.POLLIN)
-        return bool(poll.poll(0))
 
 
 class Wire(_Base):  # type: ignore[misc]
@@ -150,64 +70,4 @@ WireType = Callable[[Endpoint, str], Wire]
 
 def endpoint(uri: str, tls: Tls, limits: Limits) -> Endpoint:
     """From ``https://host[:port]/``. Raises UserError for what is no such URI or CA file."""
-    parts = urlsplit(uri)
-    try:
-        port = parts.port or PORT
-    except ValueError:
-        port = 0
-    if parts.scheme != "https" or not parts.hostname or not port or parts.username:
-        raise UserError(
-            f"hypervisor.uri {uri!r}: a vCenter or an ESXi host is reached over HTTPS",
-            hint="https://vcenter.example/",
-        )
-    return Endpoint(parts.hostname, port, tls, limits, _context(tls))
-
-
-def _context(tls: Tls) -> ssl.SSLContext:
-    if tls.fingerprint or not tls.verify:
-        found = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        found.check_hostname = False
-        found.verify_mode = ssl.CERT_NONE
-        return found
-    try:
-        return ssl.create_default_context(cafile=str(tls.ca) if tls.ca else None)
-    except OSError as e:  # ssl.SSLError is one
-        raise UserError(
-            f"hypervisor.tls.ca: {tls.ca}: {e.strerror or e}", hint="a PEM file of a CA"
-        ) from e
-
-
-def unreachable(to: Endpoint, error: BaseException) -> Unreachable:
-    """An error of the connection in words, with what would tell more or help."""
-    cause = error.__cause__ if isinstance(error, NotSent) and error.__cause__ else error
-    text, hint = _told(to, cause)
-    return Unreachable(f"{to.name}: {text}", hint=hint)
-
-
-def _told(  # noqa: PLR0911 (one for each sort of error)
-    to: Endpoint, e: BaseException
-) -> tuple[str, str]:
-    look = f"openssl s_client -connect {to.host}:{to.port} </dev/null"
-    show = f"{look} | openssl x509 -noout -subject -enddate -fingerprint -sha256"
-    ask = f"curl -k https://{to.host}:{to.port}/sdk/vimServiceVersions.xml"
-    if isinstance(e, WrongCertificate):
-        asked = to.tls.fingerprint
-        return f"its certificate's SHA-256 is {e.seen}, not {asked} of hypervisor.tls", show
-    if isinstance(e, ssl.SSLCertVerificationError):
-        return (
-            f"its certificate is not trusted: {e.verify_message}",
-            f"hypervisor.tls.ca, or tls.fingerprint as shown by: {show}",
-        )
-    if isinstance(e, ssl.SSLError):
-        return f"no TLS as it should be: {e.reason or e}", look
-    if isinstance(e, socket.gaierror):
-        return "no such host", f"getent hosts {to.host}; hypervisor.uri"
-    if isinstance(e, TimeoutError):
-        return f"no answer within {to.limits.connect_s:g} s, or {to.limits.call_s:g} s a call", ask
-    if isinstance(e, (HTTPException, ExpatError, SyntaxError)):  # ElementTree's is of the last
-        return f"it answers, but not as vSphere does: {_line(e)}", ask
-    return _line(e), ask
-
-
-def _line(e: Any) -> str:
-    return (getattr(e, "strerror", None) or " ".join(str(e).split()) or type(e).__name__)[:300]
+    return https.endpoint(uri, tls, limits, KIND)

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from provision import driver
 from provision.spec.faults import Fault, did_you_mean, faults_error, show
 from provision.spec.section import Section
-from provision.spec.types import EnvName, Fingerprint, Path, Text, Uri
+from provision.spec.types import EnvName, Fingerprint, Path, SshTarget, Text, Uri
 
 _REFERENCE = "{env: NAME}, {file: PATH} or {vault: FILE, key: NAME}"
 
@@ -102,6 +102,11 @@ class Hypervisor(Section):
         default=None,
         description="Where guests' disks go, where there are several (datastore; Hyper-V: a "
         "folder).",
+    )
+    ssh: SshTarget | None = Field(
+        default=None,
+        description="The host's dom0 as SSH is told, where its API cannot do all that a spec may "
+        "ask for (XenServer); empty is `root@` its address.",
     )
     pool: Text | None = Field(default=None, description="The resource pool of the guests.")
     accel: Literal["auto", "kvm", "tcg"] = Field(

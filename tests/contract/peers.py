@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -288,6 +288,59 @@ def hyperv(folder: Path, model: str, other: str, *, tls: bool) -> Iterator[Peer]
         driver.close()
 
 
+@contextmanager
+def xenserver_hvm(folder: Path) -> Iterator[Peer]:
+    """A pool whose slave is named: guests are HVM, and their NICs may be emulated."""
+    more = {"nics": "rtl8139"}
+    with xenserver(folder, "debian12", more, addresses=("127.0.0.1", "127.0.0.2")) as peer:
+        yield peer
+
+
+@contextmanager
+def xenserver_pv(folder: Path) -> Iterator[Peer]:
+    """A host by itself, with PV guests."""
+    with xenserver(folder, "debian12-pv", {}) as peer:
+        yield peer
+
+
+@contextmanager
+def xenserver(
+    folder: Path, template: str, more: Mapping[str, str], addresses: Sequence[str] = ("127.0.0.1",)
+) -> Iterator[Peer]:
+    """The project's own simulator, which holds to the published data model."""
+    pytest.importorskip("XenAPI")
+    from drivers.xenserver.driver import XenServer
+    from tests.peers.xapi import xapi
+    from tests.xenserver import world
+
+    with xapi(addresses) as server:
+        short = tag(TESTBED)
+        driver = XenServer(Target(
+            TESTBED, folder, server.uris[-1], identity=who, tag=short, tls=Tls(ca=server.ca),
+            login=Login(server.user, lambda: server.password), host="xs1",
+        ))  # fmt: skip
+        names = (f"pv{short}b1", f"pv{short}b2")
+        switches = tuple(Switch(name, "ovs", f"eth{n}") for n, name in enumerate(names, 1))
+        guest = Guest(
+            "vm1", vcpus=1, memory_mib=512, image=template, accel=driver.facts.accel,
+            management=Vnic("xenbr0", "netfront", "00:16:3e:00:00:01", "198.19.250.10/24"),
+            nics=(Vnic(names[-1], "netfront", "00:16:3e:00:00:02", "198.18.250.2/24"),),
+        )  # fmt: skip
+        others = [*variants(guest)[:-1], replace(guest, running=False)]
+        others.append(replace(guest, nics=(replace(guest.nics[0], rate_mbit=100),)))
+        if model := more.get("nics"):
+            everywhere = [replace(v, model=model) for v in (guest.management, *guest.nics)]
+            others.append(replace(guest, management=everywhere[0], nics=(everywhere[1],)))
+        yield Peer(
+            driver, None, switches, guest, tuple(others),
+            lambda g: server.stop(server.vm(f"{TESTBED}-{g.name}")),
+            lambda thing: world.foreign(server, TESTBED, thing),
+        )  # fmt: skip
+        driver.close()
+        assert not server.sessions()
+        assert not server.tasks()
+
+
 live = (
     pytest.mark.live,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root and a libvirtd"),
@@ -299,6 +352,8 @@ PEERS = (
     PeerType("kvm", kvm_real, live),
     PeerType("vsphere-vcenter", vcenter),
     PeerType("vsphere-esxi", esxi),
+    PeerType("xenserver-hvm", xenserver_hvm),
+    PeerType("xenserver-pv", xenserver_pv),
     PeerType("hyperv-synthetic", hyperv_synthetic),
     PeerType("hyperv-legacy", hyperv_legacy),
 )

@@ -49,6 +49,7 @@ def test_defaults() -> None:
             },
             "host": None,
             "storage": None,
+            "ssh": None,
             "pool": None,
             "accel": "auto",
         },

@@ -20,11 +20,12 @@ WRONG = sorted(p.stem for p in HERE.glob("*.err"))
 RIGHT = sorted(p.stem for p in HERE.glob("*.json"))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def _drivers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "known", lambda: ["kvm", "native", "vsphere", "xen"])
 
 
+@pytest.mark.usefixtures("_drivers")
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong(name: str) -> None:
     with pytest.raises(SpecError) as caught:
@@ -35,6 +36,7 @@ def test_wrong(name: str) -> None:
     assert caught.value.hint
 
 
+@pytest.mark.usefixtures("_drivers")
 @pytest.mark.parametrize("name", RIGHT)
 def test_right(name: str) -> None:
     spec = specfile.load(HERE / f"{name}.yml")

@@ -1,0 +1,1 @@
+"""XenServer and XCP-ng through XenAPI."""
