@@ -2,13 +2,16 @@
 PROVISION = .venv/bin/provision
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test check setup test-setup image bench bench-vsphere bench-hyperv bench-streams clean
+.PHONY: demo test test-xen check setup test-setup image bench bench-vsphere bench-hyperv bench-streams clean
 
 demo: image
 	tools/demo
 
 test: test-setup image check
 	.venv/bin/python -m pytest
+
+test-xen: test-setup image
+	.venv/bin/python -m pytest -m xen tests/live/test_xen_job.py tests/contract
 
 check: setup
 	.venv/bin/ruff check .

@@ -14,8 +14,8 @@ from drivers.libvirt.marks import domain_name
 from provision.errors import DriverError, Foreign
 
 GONE = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT)
-_UNDEFINE = libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
-_UNDEFINE |= libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+SNAPSHOTS = libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+SAVED = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
 
 
 class Marked(Protocol):
@@ -99,11 +99,11 @@ def stop(found: Any) -> None:
             raise
 
 
-def vanish(found: Any) -> None:
-    """Stop it and undefine it, with all that libvirt keeps of it. Raises libvirtError."""
+def vanish(found: Any, keeps: int = SNAPSHOTS | SAVED) -> None:
+    """Stop it and undefine it, with all that libvirt ``keeps`` of it. Raises libvirtError."""
     stop(found)
     try:
-        found.undefineFlags(_UNDEFINE)
+        found.undefineFlags(keeps)
     except libvirt.libvirtError as e:
         if e.get_error_code() not in GONE:
             raise

@@ -171,6 +171,54 @@ def kvm(target: Target, host: Host) -> Iterator[Peer]:
 
 
 @contextmanager
+def xen(_folder: Path) -> Iterator[Peer]:
+    """A real Xen under emulation, which the live tests share."""
+    libvirt: Any = pytest.importorskip("libvirt")
+    from drivers.xen.driver import Xen
+    from tests.peers.xen.lab import shared
+
+    lab = shared()
+    host, state = lab.xen.host, Path("/var/lib/provision")
+    lab.images_at(state)
+    # its ssh is told of the host's key; libvirt's own would ask ~/.ssh
+    uri = f"{lab.uri}?keyfile={lab.xen.key}&no_verify=1"
+    driver = Xen(Target(TESTBED, state / "testbeds" / TESTBED, uri, lab.image, who), host)
+    conn = libvirt.open(uri)
+    uplink, switches, guest = resources("eth1", image=lab.image.digest, accel="pv", memory_mib=192)
+    management = replace(guest.management, model="netfront")
+    nic = replace(guest.nics[0], model="netfront")
+    guest = replace(guest, management=management, nics=(nic,))
+    others = (
+        *(v for v in variants(guest) if v.nics == guest.nics),
+        replace(guest, nics=(replace(nic, rate_mbit=100),)),
+        replace(guest, nics=()),
+    )
+
+    def stop(g: Guest) -> None:
+        conn.lookupByName(f"{TESTBED}-{g.name}").destroy()
+
+    @contextmanager
+    def foreign(thing: Resource) -> Iterator[Callable[[], bool]]:
+        if isinstance(thing, Guest):
+            domain = conn.defineXML(
+                f"<domain type='xen'><name>{TESTBED}-{thing.name}</name><memory>65536</memory>"
+                "<os><type machine='xenpv'>linux</type><kernel>/boot/none</kernel></os></domain>"
+            )
+            before = domain.XMLDesc()
+            yield lambda: bool(conn.lookupByName(domain.name()).XMLDesc() == before)
+            domain.undefine()
+        else:
+            host.run("ip", "link", "add", thing.name, "type", "bridge")
+            before = host.run("ip", "-json", "link", "show", thing.name)
+            yield lambda: host.run("ip", "-json", "link", "show", thing.name) == before
+            host.run("ip", "link", "del", thing.name)
+
+    yield Peer(driver, uplink, switches, guest, others, stop, foreign)
+    conn.close()
+    driver.close()
+
+
+@contextmanager
 def vcenter(folder: Path) -> Iterator[Peer]:
     """A host of a vCenter: guests are clones."""
     with vsphere(folder, "VPX", "DC0_H0_VM0") as peer:
@@ -350,6 +398,7 @@ PEERS = (
     PeerType("fake", fake),
     PeerType("kvm-simulated", kvm_simulated, tuple(machines.marks)),
     PeerType("kvm", kvm_real, live),
+    PeerType("xen", xen, (*live, pytest.mark.xen)),
     PeerType("vsphere-vcenter", vcenter),
     PeerType("vsphere-esxi", esxi),
     PeerType("xenserver-hvm", xenserver_hvm),

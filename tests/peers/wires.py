@@ -161,11 +161,11 @@ def wires(pnics: int, management: IPv4Network, between: IPv4Network) -> Iterator
         try:
             cable((HERE, f"{tag}c"), (esx, "vmnic0"))
             controller = IPv4Interface((next(management.hosts()), management.prefixlen))
-            _address(HERE, f"{tag}c", controller)
+            give_address(HERE, f"{tag}c", controller)
             cable((HERE, f"{tag}g"), (generator, "mgmt"))
             near, far = (IPv4Interface((a, between.prefixlen)) for a in [*between.hosts()][:2])
-            _address(HERE, f"{tag}g", near)
-            _address(generator, "mgmt", far)
+            give_address(HERE, f"{tag}g", near)
+            give_address(generator, "mgmt", far)
             for number in range(1, pnics):
                 cable((generator, f"lg{number}"), (esx, f"vmnic{number}"))
             yield Wires(esx, generator, controller, str(far.ip))
@@ -183,6 +183,6 @@ def cable(here: tuple[Host, str], there: tuple[Host, str]) -> None:
         host.run("sysctl", "-qw", f"net.ipv6.conf.{nic}.disable_ipv6=1")
 
 
-def _address(host: Host, nic: str, address: IPv4Interface) -> None:
+def give_address(host: Host, nic: str, address: IPv4Interface) -> None:
     host.run("ip", "addr", "add", str(address), "dev", nic)
     host.run("ip", "link", "set", nic, "up")

@@ -12,6 +12,7 @@ from pathlib import Path
 from provision import image_boot, image_mirror, state
 from provision.errors import PreflightError
 from provision.host import DIE_WITH_US
+from provision.image import Image
 from tests.peers.xen import recipe
 
 TOOLS = {"mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs", "qemu-system-x86_64": "qemu-system-x86"}
@@ -41,6 +42,28 @@ def disk() -> Path:
             work.mkdir(mode=0o700)
             _build(work)
             work.rename(found)
+    return found
+
+
+def store(image: Image) -> Path:
+    """A disk with the guests' image on it, as a push would have laid it: .images/DIGEST/FILE."""
+    assert image.kernel is not None
+    assert image.initrd is not None
+    folder = state.default().root / "peers"
+    found = folder / f"images-{image.digest[:16]}.raw"
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not found.exists():
+            work = folder / ".images"
+            shutil.rmtree(work, ignore_errors=True)
+            target = work / "tree/.images" / image.digest[:16]
+            target.mkdir(parents=True)
+            for file in (image.disk, image.kernel, image.initrd):
+                _place(file, target / file.name, 0o644)
+            words = ("mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-d", "tree")
+            _run(work, *words, "disk", "2G")
+            (work / "disk").rename(found)
+            shutil.rmtree(work)
     return found
 
 

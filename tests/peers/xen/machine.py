@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from provision.host import DIE_WITH_US, Host, ssh
-from tests.peers.xen.build import disk
+from provision.image import Image
+from tests.peers.xen.build import disk, store
 
 BOOT_S = 300
 MANAGEMENT_MAC = "52:54:00:ee:00:00"
@@ -64,12 +65,15 @@ class XenHost:
 
 
 @contextmanager
-def running(folder: Path, generator: Host, nics: int = 2, cpus: int = 2) -> Iterator[XenHost]:
+def running(
+    folder: Path, generator: Host, image: Image, nics: int = 2, cpus: int = 2
+) -> Iterator[XenHost]:
     """Boot it and wait until Xen's daemons and libvirt's answer; killed at the end.
 
-    ``folder`` is for this run's files; the disk itself is never written to.
+    ``folder`` is for this run's files; the disk itself is never written to. ``image`` lies in
+    /store there.
     """
-    built = disk()
+    built, images = disk(), store(image)
     with ExitStack() as stack:
         port = _free_port()
         taps = [_tap(generator, f"lg{n}") for n in range(1, nics + 1)]
@@ -81,7 +85,7 @@ def running(folder: Path, generator: Host, nics: int = 2, cpus: int = 2) -> Iter
         key = folder / "id"
         shutil.copyfile(built / "id", key)
         key.chmod(0o600)
-        argv = _argv(built / "disk.raw", folder, port, taps, cpus)
+        argv = _argv((built / "disk.raw", images), folder, port, taps, cpus)
         log = stack.enter_context((folder / "qemu").open("wb"))
         process = stack.enter_context(
             subprocess.Popen(
@@ -116,13 +120,17 @@ def _answers(port: int) -> bool:
     return False
 
 
-def _argv(disk: Path, folder: Path, port: int, taps: Sequence[int], cpus: int) -> list[str]:
+def _argv(
+    disks: tuple[Path, Path], folder: Path, port: int, taps: Sequence[int], cpus: int
+) -> list[str]:
     forward = f"user,id=m0,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22"
     words = [
         "qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", CPU,
         "-m", "2560", "-smp", str(cpus), "-nodefaults", "-no-user-config", "-display", "none",
-        "-drive", f"file={disk},format=raw,if=none,id=d0,snapshot=on,cache=unsafe",
+        "-drive", f"file={disks[0]},format=raw,if=none,id=d0,snapshot=on,cache=unsafe",
         "-device", "virtio-blk-pci,drive=d0,bootindex=0",
+        "-drive", f"file={disks[1]},format=raw,if=none,id=d1,readonly=on",
+        "-device", "virtio-blk-pci,drive=d1",
         "-netdev", forward,
         "-device", f"virtio-net-pci,netdev=m0,mac={MANAGEMENT_MAC},romfile=",
         "-serial", f"file:{folder}/serial",
