@@ -146,13 +146,12 @@ def test_samples_both_ways_say_what_the_links_carry(ready: Lab, tmp_path: Path) 
 
 def test_streams_that_start_apart_make_no_valid_sample(ready: Lab, tmp_path: Path) -> None:
     def late(order: dict[str, Any]) -> None:
-        words = " ".join(order["argv"])
-        order["argv"] = ["sh", "-c", f"sleep {{late}}; exec {words}"]
+        order["argv"] = ["sh"]
         for number, stream in enumerate(order["streams"]):
-            stream["late"] = 1.2 * number
+            stream["argv"] = ["sh", "-c", f"sleep {1.2 * number}; exec {' '.join(stream['argv'])}"]
 
     finding = _take(ready, tmp_path, late)
-    assert finding.skew_ms == pytest.approx(1200, abs=400)
+    assert finding.skew_ms == pytest.approx(1200, abs=400), finding.reasons
     assert any("apart, more than the ramp of 0.5 s" in r for r in finding.reasons)
     assert any(r.startswith("vm1: ended") for r in finding.reasons)
 
