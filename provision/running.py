@@ -13,6 +13,7 @@ from provision.driver import Seated
 from provision.errors import Mismatch
 from provision.measuring import influences, workload
 from provision.measuring.results import Run, Sample, Subject
+from provision.measuring.stats import Stop
 from provision.measuring.take import Bench, measure
 from provision.playing import Player
 from provision.playing.events import TaskEvent
@@ -31,10 +32,10 @@ class Done:
     invalid: int
 
 
-def asked(spec: Spec, workloads: Sequence[str], options: Mapping[str, int | None]) -> Spec:
+def asked(spec: Spec, workloads: Sequence[str], options: Mapping[str, float | None]) -> Spec:
     """The spec with what the command line says of the run; raises UserError for no workload."""
-    names = {"seconds": "duration_s", "ramp": "ramp_s", "repeat": "repeat", "redo": "redo"}
-    told: dict[str, Any] = {names[k]: v for k, v in options.items() if v is not None}
+    names = {"seconds": "duration_s", "ramp": "ramp_s", "within": "within_percent"}
+    told: dict[str, Any] = {names.get(k, k): v for k, v in options.items() if v is not None}
     if workloads:
         told["workloads"] = [workload.find(name).name for name in workloads]
     data = describe(spec)
@@ -70,7 +71,9 @@ def run(session: Session) -> Done:
     )
     chosen = [workload.find(name) for name in spec.run.workloads]
     try:
-        samples = measure(bench, chosen, spec.run.repeat, spec.run.redo)
+        within = spec.run.within_percent
+        stop = Stop(within, spec.run.most) if within else None
+        samples = measure(bench, chosen, spec.run.repeat, spec.run.redo, stop)
     finally:
         folder.keep(influences.AFTER, influences.look(machines))
         _report(folder.path)

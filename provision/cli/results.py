@@ -32,12 +32,15 @@ INVALID = 8
 @click.option("--seconds", type=click.IntRange(1), help="The window that is measured.")
 @click.option("--ramp", type=click.IntRange(1), help="Seconds of traffic around the window.")
 @click.option("--repeat", type=click.IntRange(1), help="Valid samples of each workload.")
+@click.option("--within", type=click.FloatRange(0, 100, min_open=True), metavar="PERCENT",
+              help="Repeat on until the 95 % interval is within this of the mean.")  # fmt: skip
+@click.option("--most", type=click.IntRange(1), help="Repetitions at most, to come within that.")
 @click.option("--redo", type=click.IntRange(0), help="Tries more for an invalid sample.")
 @progress_options
 @json_option
 def run(
     workloads: tuple[str, ...], name: str | None, events: bool, quiet: bool, as_json: bool,
-    **options: int | None,
+    **options: float | None,
 ) -> None:  # fmt: skip
     """Run WORKLOADs on the testbed: streams started together, each sample with its verdict.
 

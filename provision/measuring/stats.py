@@ -56,6 +56,28 @@ class Summary:
     lost_percent: Interval | None
 
 
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """When to stop repeating: the interval of the aggregate is within that of its mean, or so many.
+
+    ``within_percent`` is half the interval's width; ``most`` counts repetitions.
+    """
+
+    within_percent: float
+    most: int
+
+    def goes_on(self, workload: str, repetition: int, taken: Iterable[Sample]) -> bool:
+        """Whether a workload needs that repetition, after those taken."""
+        found = reached(s for s in taken if s.workload == workload)
+        return repetition <= self.most and (found is None or found > self.within_percent)
+
+
+def reached(samples: Iterable[Sample]) -> float | None:
+    """Half the width of the valid samples' interval, in per cent; None before there is one."""
+    values = [s.finding.aggregate for s in samples if s.valid]
+    return interval(values).percent if values else None
+
+
 def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
     """Student's t interval of the mean; raises ValueError on no values."""
     n = len(values)

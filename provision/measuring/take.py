@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from threading import Event, Thread
 from types import TracebackType
@@ -15,6 +16,7 @@ from provision.errors import WorkloadError, WorldError
 from provision.measuring.capture import Capture, load
 from provision.measuring.counters import Asked
 from provision.measuring.results import Run, Sample, Subject
+from provision.measuring.stats import Stop
 from provision.measuring.verdict import Finding, judge
 from provision.measuring.workload import Options, Pair, Workload, plan
 from provision.playing import Player
@@ -55,16 +57,25 @@ class Bench:
         )  # fmt: skip
 
 
-def measure(bench: Bench, workloads: Sequence[Workload], repeat: int, redo: int) -> list[Sample]:
+def measure(
+    bench: Bench, workloads: Sequence[Workload], repeat: int, redo: int, stop: Stop | None = None
+) -> list[Sample]:
     """``repeat`` samples of each workload, all workloads once before any comes again.
 
-    An invalid sample is taken again, up to ``redo`` times. Raises what the play raises
-    (WorkloadError, Unreachable, Interrupted); every sample until then is kept in the run.
+    With ``stop``, those whose interval is still too wide go on. An invalid sample is taken again,
+    up to ``redo`` times. Raises what the play raises (WorkloadError, Unreachable, Interrupted);
+    every sample until then is kept in the run.
     """
-    taken = []
-    for repetition in range(1, repeat + 1):
-        for workload in workloads:
-            subject = f"{workload.name} {repetition}/{repeat}"
+    taken: list[Sample] = []
+    for repetition in count(1):
+        again = workloads
+        if repetition > repeat:
+            again = [w for w in workloads if stop and stop.goes_on(w.name, repetition, taken)]
+        if not again:
+            return taken
+        for workload in again:
+            most = stop.most if stop and repetition > repeat else repeat
+            subject = f"{workload.name} {repetition}/{most}"
             for attempt in range(1, redo + 2):
                 sample = _take(bench, workload, repetition, attempt, subject)
                 bench.run.append(sample)
@@ -72,7 +83,7 @@ def measure(bench: Bench, workloads: Sequence[Workload], repeat: int, redo: int)
                 bench.say(subject, "done" if sample.valid else "failed", words(sample.finding))
                 if sample.valid:
                     break
-    return taken
+    raise AssertionError("counting has no end")
 
 
 def words(finding: Finding) -> str:

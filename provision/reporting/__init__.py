@@ -12,7 +12,7 @@ from provision.measuring.compare import Comparison, compare
 from provision.measuring.influences import AFTER, BEFORE
 from provision.measuring.influences import remarks as remarks_of
 from provision.measuring.results import Run, Sample, differences
-from provision.measuring.stats import Interval, Summary, summarise
+from provision.measuring.stats import Interval, Summary, reached, summarise
 
 FORMAT = 1
 WORDS = ("run", "workload", "valid")  # columns
@@ -36,7 +36,10 @@ def _run(run: Run, samples: Sequence[Sample]) -> dict[str, Any]:
         "testbed": run.testbed,
         "folder": str(run.path),
         "subject": asdict(samples[0].subject) if samples else None,
-        "workloads": [asdict(s) | _extremes(s, samples) for s in summarise(samples)],
+        "workloads": [
+            asdict(s) | _extremes(s, samples) | _stopped(run, s, samples)
+            for s in summarise(samples)
+        ],
         "gaps": run.gaps(samples),
         "influences": list(remarks_of(*map(run.document, (BEFORE, AFTER)))),
         "samples": [
@@ -71,6 +74,13 @@ def _extremes(summary: Summary, samples: Sequence[Sample]) -> dict[str, Any]:
         "dom0_percent": _means([f.dom0_percent for f in valid]),
         "irqs_per_s": _means([f.irqs_per_s for f in valid]),
     }
+
+
+def _stopped(run: Run, summary: Summary, samples: Sequence[Sample]) -> dict[str, Any]:
+    """The width that repetitions were to come within, and what they came to; None: none was."""
+    within = run.document("spec").get("run", {}).get("within_percent")
+    came = reached(s for s in samples if s.workload == summary.workload)
+    return {"within_percent": within, "reached_percent": came}
 
 
 def _means(rows: Sequence[Sequence[float]]) -> list[float]:
@@ -193,7 +203,17 @@ def remarks(data: dict[str, Any]) -> list[str]:
             found += [f"{where}{name}: invalid: {words}" for words in workload["reasons"]]
             found += [f"{where}{name}: {words}" for words in workload["warnings"]]
             found += [f"{where}{name}: {words}" for words in _dom0(workload)]
+            found += [f"{where}{name}: {words}" for words in _width(workload)]
     return found
+
+
+def _width(workload: dict[str, Any]) -> Iterator[str]:
+    """Where a width was asked and not reached."""
+    within, came = workload["within_percent"], workload["reached_percent"]
+    if within is not None and (came is None or came > within):
+        have = "there is no interval" if came is None else f"the interval is ±{came:.1f} %"
+        tries = workload["taken"] - workload["redone"]
+        yield f"{have} after {tries} repetitions; ±{within:g} % was asked"
 
 
 def _dom0(workload: dict[str, Any]) -> Iterator[str]:

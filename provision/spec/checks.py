@@ -25,6 +25,15 @@ def faults(spec: Spec) -> Iterator[Fault]:
     yield from _links(spec)
     yield from _management(spec)
     yield from _cpu(spec)
+    yield from _repetitions(spec)
+
+
+def _repetitions(spec: Spec) -> Iterator[Fault]:
+    run = spec.run
+    if run.within_percent is not None and run.most < run.repeat:
+        what = f"{run.most} repetitions at most are fewer than the {run.repeat} made anyway"
+
+        yield Fault(what, (("run", "most"), ("run", "repeat")))
 
 
 def workloads(asked: Sequence[str], known: Sequence[str]) -> Iterator[Fault]:

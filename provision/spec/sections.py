@@ -26,6 +26,7 @@ from provision.spec.types import (
     Mtu,
     NicAddress,
     NicsEach,
+    Percent,
     Pin,
     Prefix,
     RateMbit,
@@ -214,6 +215,12 @@ class Run(Section):
         default=1, validation_alias="ramp", description="Traffic before and after the window."
     )
     repeat: Count = Field(default=3, description="Valid samples of each workload.")
+    within_percent: Percent | None = Field(
+        default=None,
+        description="Repeat until the 95 % interval of the aggregate is within so many per cent of "
+        "the mean, on either side; empty is `repeat` times and no more.",
+    )
+    most: Count = Field(default=30, description="Repetitions at most, to come within that.")
     redo: Annotated[int, Field(strict=True, ge=0)] = Field(
         default=2, description="How often an invalid sample is taken again, for each repetition."
     )

@@ -226,6 +226,7 @@ SshTarget = Annotated[
 ]
 Count = Annotated[int, Strict(), Field(ge=1)]
 #: what a guest's run of MACs has room for, see provision.testbed.mac
+Percent = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
 NicsEach = Annotated[int, Strict(), Field(ge=1, le=15)]
 CpuList = Annotated[str, BeforeValidator(_cpus), WithJsonSchema(_CPU_LIST)]
 Pin = Annotated[

@@ -113,6 +113,22 @@ def test_empty_answers_of_a_survey_are_no_answers(awx: Controller, fake: dict[st
     assert (job.artifacts["provision_name"], job.artifacts["provision_guests"]) == ("lab", 2)
 
 
+def test_a_host_is_restarted_only_where_the_launch_says_so(
+    awx: Controller, fake: dict[str, Any]
+) -> None:
+    uri = fake["provision_set"]["hypervisor.uri"]
+    fake["provision_set"] = {"hypervisor.uri": uri, "dom0.memory": "2GiB"}
+    assert awx.launch("up", "--check", **fake).rc == 0
+    job = awx.launch("up", **fake)
+    assert job.rc == 2, job.output
+    assert "this restarts the host fake" in job.said
+    job = awx.launch("up", **fake, provision_reboot=True)
+    assert job.rc == 0, job.output
+    assert awx.launch("down").rc == 2
+    job = awx.launch("down", provision_reboot="true")
+    assert (job.rc, job.changed) == (0, 1), job.output
+
+
 def test_a_state_of_its_own(awx: Controller, fake: dict[str, Any], tmp_path: Path) -> None:
     job = awx.launch("up", provision_state_dir=str(tmp_path / "elsewhere"), **fake)
     assert job.rc == 0, job.output

@@ -166,6 +166,15 @@ def test_few_samples_are_told_beside_the_figure_only_where_they_are_few(tmp_path
     assert "too few" not in drawn(run, tmp_path)
 
 
+def test_a_width_that_was_not_reached_is_told(tmp_path: Path) -> None:
+    for within, told in ((5, True), (90, False)):
+        run = Run.create(tmp_path, "demo", {"spec": {"run": {"within_percent": within}}})
+        for n, mbit in enumerate((100, 110), 1):
+            run.append(sample("netperf-send", mbit, n))
+        words = "netperf-send: the interval is ±60.5 % after 2 repetitions; ±5 % was asked"
+        assert (words in remarks(document([run.path]))) is told
+
+
 def test_other_load_on_the_host_is_told_once_a_workload(tmp_path: Path) -> None:
     run = Run.create(tmp_path, "demo", {})
     for n, others in ((1, 31.0), (2, 34.0), (3, 5.0)):

@@ -95,6 +95,8 @@ def test_defaults() -> None:
             "duration_s": 10,
             "ramp_s": 1,
             "repeat": 3,
+            "within_percent": None,
+            "most": 30,
             "redo": 2,
             "message_bytes": 8192,
             "socket_buffer_bytes": 65536,

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from provision.errors import UserError
-from provision.measuring.results import Sample
-from provision.measuring.stats import interval, jain, summarise
-from tests.unit.streams import sample
+from provision.measuring import take
+from provision.measuring.results import Run, Sample
+from provision.measuring.stats import Stop, interval, jain, reached, summarise
+from provision.measuring.take import Bench
+from provision.measuring.workload import WORKLOADS, Workload
+from tests.unit.streams import SUBJECT, sample
 
 numbers = st.floats(0.001, 1e6)
 
@@ -24,6 +29,40 @@ def test_the_interval_is_students() -> None:
     assert found.sd == pytest.approx(1.5811, abs=1e-4)
     assert found.half == pytest.approx(2.776 * 1.5811 / 5**0.5, abs=1e-3)
     assert found.percent == pytest.approx(100 * 1.9633 / 11, abs=0.01)
+
+
+def test_repeating_stops_at_the_width_or_at_the_most() -> None:
+    wide = [sample("netperf-send", mbit, n) for n, mbit in enumerate((90.0, 100.0, 110.0), 1)]
+    close = [sample("netperf-receive", mbit, n) for n, mbit in enumerate((99.0, 100.0, 101.0), 1)]
+    stop = Stop(within_percent=5, most=4)
+    assert reached(wide) == pytest.approx(24.8, abs=0.1)  # t for 2 degrees of freedom is 4.303
+    assert stop.goes_on("netperf-send", 4, wide + close)
+    assert not stop.goes_on("netperf-receive", 4, wide + close)
+    assert not stop.goes_on("netperf-send", 5, wide)
+    assert stop.goes_on("netperf-send", 2, wide[:1]), "one sample has no interval"
+    bad = replace(wide[0], finding=replace(wide[0].finding, reasons=("cut off",)))
+    assert stop.goes_on("netperf-receive", 4, [*close[:1], bad]), "invalid ones do not count"
+
+
+def test_only_what_is_too_wide_is_repeated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    rates = {"netperf-send": iter((90, 100, 95, 96, 95, 95)), "netperf-receive": iter((100, 100.5))}
+    said: list[str] = []
+
+    def taken(_bench: Bench, workload: Workload, *counts: Any) -> Sample:
+        repetition, attempt, subject = counts
+        said.append(subject)
+        return sample(workload.name, next(rates[workload.name]), repetition, attempt=attempt)
+
+    monkeypatch.setattr(take, "_take", taken)
+    bench = Bench(Run.create(tmp_path, "lab", {}), {}, (), SUBJECT)
+    workloads = [WORKLOADS["netperf-send"], WORKLOADS["netperf-receive"]]
+    found = take.measure(bench, workloads, repeat=2, redo=0, stop=Stop(within_percent=5, most=9))
+    assert [(s.workload, s.repetition) for s in found[4:]] == [
+        ("netperf-send", n) for n in (3, 4, 5)
+    ]
+    assert said[:2] == ["netperf-send 1/2", "netperf-receive 1/2"]
+    assert said[4] == "netperf-send 3/9"
+    assert reached(found[n] for n in (0, 2, 4, 5)) > 5  # type: ignore[operator]
 
 
 def test_one_value_has_no_interval_and_none_no_mean() -> None:
