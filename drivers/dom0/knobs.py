@@ -122,16 +122,15 @@ class Knobs:
                 self.host.run("xl", "vcpu-pin", str(xl.DOM0), str(vcpu.number), pin)
 
     def _put_irqs(self, nic: str, want: Tuning) -> None:
-        if self.balancer() == RUNNING:
-            raise PreflightError(
-                f"{self.host.name}: irqbalance runs and would move interrupts again",
-                hint="systemctl stop irqbalance",
-            )
         now = self.irqs(nic)
         if not now:
             raise PreflightError(f"{self.host.name}: {nic} has no interrupts of its own to move")
-        for irq, value in _each(want, now).items():
-            if now[irq] != value:
+        lists = _each(want, now)
+        if self.balancer() == RUNNING:  # a restart of the host has brought it back
+            self.host.run("systemctl", "stop", "irqbalance")
+            now = self.irqs(nic)
+        for irq, value in lists.items():
+            if now.get(irq) != value:
                 self._move(irq, value)
 
     def _move(self, irq: int, value: str) -> None:

@@ -71,11 +71,16 @@ def test_pins_of_another_number_of_vcpus(knobs: Knobs) -> None:
         knobs.put(Tuning("dom0.pin", "0;1;2"))
 
 
-def test_interrupts_stay_while_irqbalance_runs(machine: Machine, knobs: Knobs) -> None:
+def test_interrupts_are_placed_though_a_restart_brought_irqbalance_back(
+    machine: Machine, knobs: Knobs
+) -> None:
     knobs.put(Tuning("irqbalance", "running"))
-    with pytest.raises(PreflightError, match="irqbalance"):
-        knobs.put(Tuning("irq/eth1", "1"))
-    assert machine.affinity(47) == "0-1"
+    with pytest.raises(Unsupported):
+        knobs.put(Tuning("irq/eth1", "1,0"))
+    assert knobs.balancer() == "running"
+    knobs.put(Tuning("irq/eth1", "1"))
+    assert machine.affinity(47) == "1"
+    assert knobs.balancer() == "stopped"
 
 
 def test_an_interrupt_that_came_since_keeps_its_place(machine: Machine, knobs: Knobs) -> None:

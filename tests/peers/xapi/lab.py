@@ -78,11 +78,16 @@ def xapi_lab(
 
 
 def _bridges(laid: Wires, pnics: int, address: str) -> None:
-    """Each NIC as dom0 calls it, on the bridge of its network."""
+    """Each NIC as dom0 calls it, on the bridge of its network, whose MAC is the NIC's for good.
+
+    A bridge without one takes that of a guest's tap, and is lost to others when the tap goes.
+    """
     lines = []
     for n in range(pnics):
+        mac = f"00:1b:21:00:01:{n:02x}"  # as the pool has it
         lines += [
-            f"link set vmnic{n} name eth{n}", f"link add xenbr{n} type bridge mcast_snooping 0",
+            f"link set vmnic{n} name eth{n} address {mac}",
+            f"link add xenbr{n} address {mac} type bridge mcast_snooping 0",
             f"link set eth{n} master xenbr{n} up", f"link set xenbr{n} up",
         ]  # fmt: skip
     laid.batch([*lines, f"addr add {address} dev xenbr0"])

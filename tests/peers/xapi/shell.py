@@ -54,6 +54,8 @@ done
 mount --bind "$served/irq" /proc/irq
 for name in interrupts uptime; do mount --bind "$served/$name" "/proc/$name"; done
 mount --bind "$served/boot_id" /proc/sys/kernel/random/boot_id
+mount -t tmpfs dom0 /etc/xensource  # the one folder that is written to
+touch /etc/xensource/network.conf
 mount --bind "$served/network.conf" /etc/xensource/network.conf
 for name in .bashrc .profile; do  # dom0's root is not this machine's
   [ ! -e ~/"$name" ] || mount --bind /dev/null ~/"$name"
@@ -161,7 +163,6 @@ def _programs(over: Path, door: Path) -> None:
 
 def _etc(over: Path, dom0: Dom0) -> None:
     (over / "etc" / "xensource").mkdir(parents=True)
-    (over / "etc" / "xensource" / "network.conf").touch()
     uuid = dom0.world.store.get("host", dom0.host)["uuid"]
     (over / "etc" / "xensource-inventory").write_text(
         f"INSTALLATION_UUID='{uuid}'\nCONTROL_DOMAIN_UUID='{dom0.xen.dom0_uuid}'\n"
