@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from provision import inventory
 from provision.driver import Seated
 from provision.errors import Mismatch
-from provision.measuring import influences, workload
+from provision.measuring import influences
 from provision.measuring.results import Run, Sample, Subject
 from provision.measuring.stats import Stop
 from provision.measuring.take import Bench, measure
+from provision.measuring.workload import Pair, Workload
+from provision.measuring.workloads import find
 from provision.playing import Player
-from provision.playing.events import TaskEvent
+from provision.playing.events import Played, TaskEvent
 from provision.resources import Guest, key
 from provision.session import Session
 from provision.spec import Spec, describe, restore
@@ -37,7 +39,7 @@ def asked(spec: Spec, workloads: Sequence[str], options: Mapping[str, float | No
     names = {"seconds": "duration_s", "ramp": "ramp_s", "within": "within_percent"}
     told: dict[str, Any] = {names.get(k, k): v for k, v in options.items() if v is not None}
     if workloads:
-        told["workloads"] = [workload.find(name).name for name in workloads]
+        told["workloads"] = [find(name).name for name in workloads]
     data = describe(spec)
     return restore(data | {"run": data["run"] | told})
 
@@ -51,13 +53,15 @@ def run(session: Session) -> Done:
     spec, journal = session.spec, session.journal
     links, facts = inventory.links_of(journal), journal.facts()
     guests = _running(session)
+    chosen = [find(name) for name in spec.run.workloads]
+    _fit(guests, chosen)
     hosts = inventory.build(session.state, spec)
     machines = _machines(session, links)
     before = influences.look(machines)
     kept = {"spec": describe(spec), "facts": facts, "host": host_facts(session),
             influences.BEFORE: before}  # fmt: skip
     folder = Run.create(session.state.runs, spec.name, kept)
-    netperf = _install(session, folder, hosts)
+    netperf = _install(session, folder, hosts, chosen)
     bench = Bench(
         run=folder,
         inventory=hosts,
@@ -69,7 +73,6 @@ def run(session: Session) -> Done:
         say=session.progress,
         cancelled=session.stop.is_set,
     )
-    chosen = [workload.find(name) for name in spec.run.workloads]
     try:
         within = spec.run.within_percent
         stop = Stop(within, spec.run.most) if within else None
@@ -82,16 +85,16 @@ def run(session: Session) -> Done:
     return Done(folder.path, tuple(samples), len(every - good))
 
 
-def pairs(links: Sequence[Link]) -> tuple[workload.Pair, ...]:
+def pairs(links: Sequence[Link]) -> tuple[Pair, ...]:
     """The links as the load generator sees them."""
     own = of_guests(links)
     return tuple(_pair(link, several=len(own[link.guest]) > 1) for link in links)
 
 
-def _pair(link: Link, *, several: bool) -> workload.Pair:
+def _pair(link: Link, *, several: bool) -> Pair:
     """The data port is the one after the control port."""
     server, client = (a.split("/")[0] for a in (link.guest_address, link.client_address))
-    return workload.Pair(
+    return Pair(
         link.guest, server, client, link.control_port, link.control_port + 1, link.port,
         link.uplink, link.nic if several else 0,
     )  # fmt: skip
@@ -120,22 +123,43 @@ def _running(session: Session) -> list[Guest]:
     return guests
 
 
-def _install(session: Session, folder: Run, hosts: Mapping[str, Any]) -> str:
-    """See that netperf is the same everywhere and serves; its fingerprint on the guests."""
-    session.progress("netperf", "start", "install and serve")
+def _fit(guests: Sequence[Guest], chosen: Sequence[Workload]) -> None:
+    """Raises Mismatch where a workload wants more of the guests than they have."""
+    for one in chosen:
+        if short := [g.name for g in guests if len(g.nics) < one.nics_each]:
+            raise Mismatch(
+                f"{one.name} needs {one.nics_each} NICs in each guest: {', '.join(short)}",
+                hint=f"provision up --set guests.nics_each={one.nics_each}",
+            )
+
+
+def _install(
+    session: Session, folder: Run, hosts: Mapping[str, Any], chosen: Sequence[Workload]
+) -> str:
+    """Ready all that the workloads need; netperf's fingerprint on the guests, "" = not needed."""
+    prints: set[str] = set()
+    for playbook in dict.fromkeys(one.ready for one in chosen):
+        what = next(one.name.partition("-")[0] for one in chosen if one.ready == playbook)
+        played = _ready(session, Player(folder.path, hosts), playbook, what)
+        prints |= {str(p) for p in dict(played.stats.get("netperf", {})).values()}
+    return ", ".join(sorted(prints))
+
+
+def _ready(session: Session, player: Player, playbook: str, what: str) -> Played:
+    session.progress(what, "start", "install and serve")
     told = {""}
 
     def tell(event: TaskEvent) -> None:
         task = event.task.partition(" - ")[0]
         if task not in told and not task.startswith("Validating arguments"):
             told.add(task)
-            session.progress("netperf", "phase", task)
+            session.progress(what, "phase", task)
 
-    player = Player(folder.path, hosts, tell, session.stop.is_set)
-    played = player.play("install.yml", "install", _pushed(session), 1800)
-    session.progress("netperf", "done", "the same on every guest")
-    prints = {str(p) for p in dict(played.stats.get("netperf", {})).values()}
-    return ", ".join(sorted(prints))
+    player = replace(player, on_event=tell, cancelled=session.stop.is_set)
+    ident = playbook.removesuffix(".yml")
+    played = player.play(playbook, ident, _pushed(session), 1800)
+    session.progress(what, "done", "the same on every guest")
+    return played
 
 
 def _pushed(session: Session) -> dict[str, str]:

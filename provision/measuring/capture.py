@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import signal
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from provision.errors import WorkloadError
-from provision.measuring.netperf import Output, parse
 
 FORMAT = 1
 OURS = (signal.SIGTERM, signal.SIGKILL)  # by which the load generator ends what still runs
@@ -19,17 +18,41 @@ SILENT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
-    """One netperf as it ran, called as its pair; ``started_s`` (epoch) is just before its exec.
+class Interim:
+    """The mean rate over the ``interval_s`` that ended at ``end_s`` (epoch)."""
 
-    ``fault`` says in words how it ended badly; "" = well.
+    end_s: float
+    interval_s: float
+    rate: float
+
+    @property
+    def begin_s(self) -> float:
+        return self.end_s - self.interval_s
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What one program said: ``result`` by key, ``units`` of all rates, ``words`` for people.
+
+    ``interims`` are its results of short parts of its run, by its own clock; () = it tells none.
     """
 
-    pair: str
-    started_s: float | None
-    output: Output
-    raw: str
-    fault: str
+    interims: tuple[Interim, ...]
+    result: Mapping[str, str]
+    units: frozenset[str]
+    words: tuple[str, ...]
+
+    def missing(self, keys: Iterable[str]) -> tuple[str, ...]:
+        """Those of the keys that were not told."""
+        return tuple(k for k in keys if k not in self.result)
+
+
+def number(output: Output, key: str) -> float | None:
+    """A figure of the result; None where it is missing or not one."""
+    try:
+        return float(output.result[key])
+    except (KeyError, ValueError):
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +83,22 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
+class Stream:
+    """One program as it ran, called as its flow; ``started_s`` (epoch) is just before its exec.
+
+    ``fault`` says in words how it ended badly; "" = well. ``counter`` is what its server counted
+    meanwhile, None = nothing was asked.
+    """
+
+    pair: str
+    started_s: float | None
+    output: Output
+    raw: str
+    fault: str
+    counter: Series | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
     """A NIC's counters: received and sent bytes and packets."""
 
@@ -74,12 +113,12 @@ class Capture:
     """One sample as the load generator saw it; all moments are of its own clock, epoch.
 
     ``clock_jump_s`` is how far that clock was stepped meanwhile; ``cpus`` has busy seconds by
-    CPU, ``clients`` the CPU seconds of all netperf clients together.
+    CPU, ``clients`` the CPU seconds of all streams' programs together; ``versions`` is by program.
     """
 
     host: str
     kernel: str
-    netperf: Mapping[str, str]
+    versions: Mapping[str, str]
     released_s: float
     ended_s: float
     stopped: str | None
@@ -90,8 +129,11 @@ class Capture:
     clock_jump_s: float
 
 
-def load(path: Path) -> Capture:
-    """Read streams.json; raises WorkloadError where it is not whole or of a newer format."""
+def load(path: Path, read: Callable[[str], Output]) -> Capture:
+    """Read streams.json, and each stream's output by ``read``.
+
+    Raises WorkloadError where it is not whole or of a newer format.
+    """
     try:
         data = json.loads(path.read_text())
     except (OSError, ValueError) as e:
@@ -99,24 +141,26 @@ def load(path: Path) -> Capture:
     if data.get("format") != FORMAT:
         raise WorkloadError(f"{path}: format {data.get('format')!r}; this version reads {FORMAT}")
     try:
-        return _capture(data)
+        return _capture(data, read)
     except (KeyError, TypeError, IndexError) as e:
         raise WorkloadError(f"{path}: the load generator's record lacks {e}") from e
 
 
-def _capture(data: Mapping[str, Any]) -> Capture:
+def _capture(data: Mapping[str, Any], read: Callable[[str], Output]) -> Capture:
     ticks = data["ticks"]
     at: list[float] = ticks["epoch"]
     drift = [e - m for e, m in zip(at, ticks["monotonic"], strict=True)]
     clients = [sum(column) for column in zip(*(s["cpu_s"] for s in data["streams"]), strict=True)]
+    # the first records knew but one program
+    programs = data["programs"] if "programs" in data else {"netperf": data["netperf"]}
     return Capture(
         host=data["host"],
         kernel=data["kernel"],
-        netperf=data["netperf"],
+        versions={name: one["version"] for name, one in programs.items()},
         released_s=data["released"][0],
         ended_s=at[-1],
         stopped=data["stopped"],
-        streams=tuple(_stream(s, data["stopped"] or "") for s in data["streams"]),
+        streams=tuple(_stream(s, data["stopped"] or "", read) for s in data["streams"]),
         links={n: Link(*(Series(at, column) for column in zip(*rows, strict=True)))
                for n, rows in ticks["links"].items()},
         cpus=tuple(Series(at, column) for column in zip(*ticks["cpu_s"], strict=True)),
@@ -125,14 +169,17 @@ def _capture(data: Mapping[str, Any]) -> Capture:
     )  # fmt: skip
 
 
-def _stream(data: Mapping[str, Any], stopped: str) -> Stream:
-    output = parse(data["stdout"])
+def _stream(data: Mapping[str, Any], stopped: str, read: Callable[[str], Output]) -> Stream:
+    raw = data["stdout"] + data.get("brought", "")
+    output = read(raw)
+    rows = data.get("counted")
     return Stream(
         pair=data["pair"],
         started_s=data["exec"][0] if data["exec"] else None,
         output=output,
-        raw=data["stdout"],
+        raw=raw,
         fault=_fault(data, output, stopped),
+        counter=None if rows is None else Series([r[0] for r in rows], [r[1] for r in rows]),
     )
 
 
@@ -140,13 +187,14 @@ def _fault(data: Mapping[str, Any], output: Output, stopped: str) -> str:
     """How it ended badly; ``stopped`` is why the load generator ended what still ran."""
     if data["exit"] == 0:
         return ""
+    program = Path(data["argv"][0]).name
     ran_s = data["ended"][1] - data["exec"][1] if data["ended"] and data["exec"] else 0.0
     words = " / ".join([*output.words, *data["stderr"].split("\n")]).strip(" /")
     by_itself = data["pair"] in stopped.removesuffix(" failed").split(", ")
     if by_itself or not stopped or data["signal"] not in OURS:
         how = f"exit {data['exit']}" if data["signal"] is None else f"signal {data['signal']}"
-        return f"netperf ended with {how} after {ran_s:.1f} s: {words or 'no words'}"
-    fault = f"netperf was still running after {ran_s:.1f} s and was stopped"
+        return f"{program} ended with {how} after {ran_s:.1f} s: {words or 'no words'}"
+    fault = f"{program} was still running after {ran_s:.1f} s and was stopped"
     last_s = output.interims[-1].end_s if output.interims else data["exec"][0]
     if (silent_s := data["ended"][0] - last_s) > SILENT_S:
         fault += f"; it had told nothing for {silent_s:.1f} s: was the guest paused, or cut off?"

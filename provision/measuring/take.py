@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -18,7 +19,7 @@ from provision.measuring.counters import Asked
 from provision.measuring.results import Run, Sample, Subject
 from provision.measuring.stats import Stop
 from provision.measuring.verdict import Finding, judge
-from provision.measuring.workload import Options, Pair, Workload, plan
+from provision.measuring.workload import Options, Pair, Workload
 from provision.playing import Player
 from provision.playing.events import TaskEvent
 
@@ -102,9 +103,9 @@ def _take(bench: Bench, workload: Workload, repetition: int, attempt: int, subje
     raw.mkdir(parents=True)
     bench.say(subject, "start", "" if attempt == 1 else f"again, try {attempt}")
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    with Meter(bench.usage) as meter:
+    with _others(bench, workload, raw.name), Meter(bench.usage) as meter:
         ended_s = _play(bench, workload, raw, subject)
-    capture = load(raw / "streams.json")
+    capture = load(raw / "streams.json", workload.read)
     for stream in capture.streams:
         (raw / f"{stream.pair}.txt").write_text(stream.raw)
     asked = Asked(workload, bench.options, bench.pairs, bench.apart)
@@ -122,7 +123,7 @@ def _take(bench: Bench, workload: Workload, repetition: int, attempt: int, subje
         subject=bench.subject,
         finding=finding,
         notes={**bench.notes, "generator": f"{capture.host}, Linux {capture.kernel}",
-               "generator_netperf": capture.netperf["version"]},
+               **{f"generator_{name}": version for name, version in capture.versions.items()}},
     )  # fmt: skip
 
 
@@ -137,13 +138,32 @@ def _play(bench: Bench, workload: Workload, raw: Path, subject: str) -> float:
                 bench.say(subject, "phase", f"{bench.options.length_s} s of traffic")
 
     player = Player(bench.run.path, bench.inventory, note, bench.cancelled)
-    order = plan(workload, bench.pairs, bench.options)
+    order = workload.plan(bench.pairs, bench.options)
     extravars = {"streams_plan": order, "streams_output": str((raw / "streams.json").absolute())}
     try:
         player.play("run.yml", raw.name, extravars, order["deadline_s"] + OVERHEAD_S)
     except WorkloadError as e:
         raise WorkloadError(f"{subject}: {e}", hint="provision reset --level process") from e
     return ended[-1]
+
+
+@contextmanager
+def _others(bench: Bench, workload: Workload, name: str) -> Iterator[None]:
+    """While this is open, other guests do what the workload says."""
+    others = workload.meanwhile(bench.pairs, bench.options)
+    if others is None:
+        yield
+        return
+
+    def play(playbook: str, which: str) -> None:
+        player = Player(bench.run.path, bench.inventory, cancelled=bench.cancelled)
+        player.play(playbook, f"{name}-{which}", others.extravars, OVERHEAD_S)
+
+    try:
+        play(others.begin, "begin")
+        yield
+    finally:
+        play(others.end, "end")
 
 
 def _clock(capture: Capture, ended_s: float) -> tuple[float, list[str]]:

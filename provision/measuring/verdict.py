@@ -8,24 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 from provision.driver import Usage
-from provision.measuring.capture import Capture, Stream
-from provision.measuring.counters import Asked, cables, counters, strayed
-from provision.measuring.netperf import (
-    INTERVAL_S,
-    LATENCY,
-    MEGABIT,
-    TRANSACTIONS,
-    Kind,
-    number,
-)
-from provision.measuring.window import Load, Window, common, header_bytes, load, mean_rate
-from provision.measuring.workload import Flow, Options
+from provision.measuring.capture import Capture
+from provision.measuring.counters import Asked, cables, strayed
+from provision.measuring.window import Load, common, load
 
-SHORT_S = 0.5  # a stream may be shorter than asked by this
-GAP = 5  # intervals between two interim results
 BUSY_PERCENT = 90.0
 OTHERS_PERCENT, OTHERS_SHARE = 20.0, 0.1  # of one CPU; of all that was busy on the host
 JUMP_S = 0.05  # of the load generator's clock
@@ -44,7 +32,8 @@ class Finding:
     host did for neither guests nor netperf, None = not known. ``dom0_percent`` is by dom0's vCPU,
     ``irqs_per_s`` by the CPU, of dom0 or of the host, that served the devices' interrupts; () = not
     known. ``latency_us`` has netperf's own figures and ``lost_percent`` the datagrams that never
-    came, both by flow over the whole run, for no interim result tells them.
+    came, both by flow over the whole run, for no interim result tells them. ``counts`` is the unit
+    of ``transactions_per_s``, "" in results of versions that knew but one.
     """
 
     reasons: tuple[str, ...]
@@ -69,6 +58,7 @@ class Finding:
     transactions_per_s: Mapping[str, float] = field(default_factory=dict)
     latency_us: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     lost_percent: Mapping[str, float] = field(default_factory=dict)
+    counts: str = ""
 
     @property
     def valid(self) -> bool:
@@ -82,7 +72,7 @@ class Finding:
     @property
     def unit(self) -> str:
         """What ``aggregate`` counts."""
-        return "trans/s" if self.transactions_per_s else "Mbit/s"
+        return self.counts or ("trans/s" if self.transactions_per_s else "Mbit/s")
 
     @property
     def aggregate(self) -> float:
@@ -106,41 +96,38 @@ def judge(capture: Capture, asked: Asked, usages: Sequence[Usage] = ()) -> Findi
 
     ``usages`` are the hypervisor's counters, with moments by the load generator's clock.
     """
-    window = common(capture.streams, asked.options)
-    rates = {f.name: 0.0 for f in asked.flows}
-    rates |= {s.pair: mean_rate(s.output.interims, window) for s in capture.streams}
-    counted = counters(capture, asked, window)
-    begins = [s.output.interims[0].begin_s for s in capture.streams if s.output.interims]
+    begins = asked.workload.begins(capture).values()
+    window = common(begins, asked.options)
+    figures = asked.workload.figures(capture, asked, window)
     skew_s = max(begins) - min(begins) if begins else 0.0
-    side = load(usages, asked.flows, window, header_bytes(asked.workload.kind))
+    side = load(usages, asked.flows, window, asked.workload.header_bytes)
     generator = tuple(100 * (c.rate(window.begin_s, window.end_s) or 0.0) for c in capture.cpus)
     rate = capture.clients.rate(window.begin_s, window.end_s)
     clients = None if rate is None else 100 * rate
     reasons = [
         *_started(capture, asked, skew_s),
-        *(words for s in capture.streams for words in _ran(s, asked, window)),
-        *counted.disagreements(rates, capture, asked),
-        *strayed(capture, asked, window, sum(counted.rates_mbit.values())),
+        *figures.reasons,
+        *strayed(capture, asked, window, sum(figures.counted_mbit.values())),
     ]
-    warnings = [*cables(counted.rates_mbit, side.uplinks_mbit), *_dom0(side)]
+    warnings = [
+        *figures.warnings,
+        *cables(figures.counted_mbit, side.uplinks_mbit),
+        *_dom0(side),
+    ]
     _bottleneck(asked, generator, reasons if asked.apart else warnings)
-    transacts, lost = asked.workload.transacts, _lost(capture, asked)
-    carried = dict(counted.rates_mbit if transacts else rates)
-    if asked.workload.direction == "receive":  # the interim results tell what was sent
-        carried |= {name: rates[name] * (1 - share / 100) for name, share in lost.items()}
     return Finding(
         reasons=tuple(reasons),
         warnings=tuple(warnings),
         begin_s=window.begin_s,
         window_s=window.length_s,
         skew_ms=1000 * skew_s,
-        aggregate_mbit=sum(carried.values()),
-        guests_mbit=_by_guest(carried, asked),
-        links_mbit=carried,
-        counters_mbit=counted.rates_mbit,
-        disagreement_percent=counted.off_percent,
+        aggregate_mbit=sum(figures.rates_mbit.values()),
+        guests_mbit=_by_guest(figures.rates_mbit, asked),
+        links_mbit=figures.rates_mbit,
+        counters_mbit=figures.counted_mbit,
+        disagreement_percent=figures.off_percent,
         uplinks_mbit=side.uplinks_mbit,
-        retransmits=_retransmits(capture.streams),
+        retransmits=figures.retransmits,
         host_percent=side.host_percent,
         guest_percent=side.guest_percent,
         generator_percent=generator,
@@ -148,37 +135,11 @@ def judge(capture: Capture, asked: Asked, usages: Sequence[Usage] = ()) -> Findi
         others_percent=_others(side, 0.0 if asked.apart else clients),
         dom0_percent=side.dom0_percent,
         irqs_per_s=side.irqs_per_s,
-        transactions_per_s=rates if transacts else {},
-        latency_us=_latencies(capture) if transacts else {},
-        lost_percent=lost,
+        transactions_per_s=figures.per_s,
+        counts=figures.unit if figures.per_s else "",
+        latency_us=figures.latency_us,
+        lost_percent=figures.lost_percent,
     )
-
-
-def _latencies(capture: Capture) -> dict[str, dict[str, float]]:
-    """By flow and netperf's own name, such as ``P99``, over its whole run."""
-    return {
-        s.pair: {
-            key.removesuffix("_LATENCY"): value
-            for key in LATENCY
-            if (value := number(s.output, key)) is not None
-        }
-        for s in capture.streams
-    }
-
-
-def _lost(capture: Capture, asked: Asked) -> dict[str, float]:
-    """By flow, how many per cent of the datagrams never came, over netperf's whole run."""
-    if asked.workload.kind != "datagram":
-        return {}
-    received = asked.workload.direction == "receive"
-    ends = ("LOCAL_SEND_CALLS", "REMOTE_RECV_CALLS") if received else (
-        "REMOTE_SEND_CALLS", "LOCAL_RECV_CALLS")  # fmt: skip
-    found = {}
-    for stream in capture.streams:
-        sent, came = (number(stream.output, key) for key in ends)
-        if sent and came is not None:
-            found[stream.pair] = 100 * max(0.0, 1 - came / sent)
-    return found
 
 
 def _by_guest(rates: Mapping[str, float], asked: Asked) -> dict[str, float]:
@@ -213,78 +174,6 @@ def _started(capture: Capture, asked: Asked, skew_s: float) -> Iterator[str]:
     yield from (f"{f.name}: no stream" for f in asked.flows if f.name not in there)
 
 
-def _ran(stream: Stream, asked: Asked, window: Window) -> Iterator[str]:
-    """What is wrong with one stream by its own word."""
-    pair, output = stream.pair, stream.output
-    if stream.fault:
-        yield f"{pair}: {stream.fault}"
-        return
-    if missing := output.missing(asked.workload.keys):
-        yield f"{pair}: netperf did not tell {', '.join(missing)}"
-        return
-    if not output.interims:
-        yield f"{pair}: no interim results"
-        return
-    yield from (f"{pair}: {words}" for words in _whole(stream, asked, window))
-    yield from (f"{pair}: {words}" for words in _as_asked(stream, asked))
-
-
-def _whole(stream: Stream, asked: Asked, window: Window) -> Iterator[str]:
-    interims = stream.output.interims
-    if (short_s := window.end_s - interims[-1].end_s) > 0:
-        yield f"ended {short_s:.2f} s before the window did"
-    elapsed_s = number(stream.output, "ELAPSED_TIME") or 0.0
-    if elapsed_s < asked.options.length_s - SHORT_S:
-        yield f"ran {elapsed_s:g} s instead of {asked.options.length_s} s"
-    inside = [i for i in interims if i.end_s > window.begin_s and i.begin_s < window.end_s]
-    gaps = [b.end_s - a.end_s for a, b in pairwise(inside)]
-    if gaps and max(gaps) > GAP * INTERVAL_S:
-        yield f"no interim result for {max(gaps):.2f} s"
-    if mean_rate(interims, window) <= 0:
-        yield "nothing was transferred"
-
-
-def _as_asked(stream: Stream, asked: Asked) -> Iterator[str]:
-    result, options, kind = stream.output.result, asked.options, asked.workload.kind
-    unit = TRANSACTIONS if asked.workload.transacts else MEGABIT
-    if units := stream.output.units - {unit}:
-        yield f"rates in {', '.join(sorted(units))} instead of {unit}"
-    flow = next(f for f in asked.flows if f.name == stream.pair)
-    way = "Receive" if flow.received else "Send"
-    if asked.workload.transacts:
-        way = "Send|Recv" if kind == "request" else "Connect|Send|Recv"
-    if result["DIRECTION"] != way:
-        yield f"the load generator's direction was {result['DIRECTION']}, not {way}"
-    for key, size in _sizes(flow, kind, options):
-        if result[key] != str(size):
-            yield f"{key} was {result[key]}, not {size}"
-    if kind != "stream":
-        return
-    for key in ("LSS_SIZE_REQ", "RSS_SIZE_REQ"):
-        if result[key] != str(options.socket_buffer_bytes):
-            yield f"{key} was {result[key]}, not {options.socket_buffer_bytes}"
-    # Linux doubles what is asked for, to have room for its own bookkeeping (socket(7))
-    fine = {str(options.socket_buffer_bytes), str(2 * options.socket_buffer_bytes)}
-    for key in ("LSS_SIZE_END", "LSR_SIZE_END", "RSS_SIZE_END", "RSR_SIZE_END"):
-        if result[key] not in fine:
-            yield f"{key} became {result[key]} for {options.socket_buffer_bytes} asked"
-
-
-def _sizes(flow: Flow, kind: Kind, options: Options) -> Iterator[tuple[str, int]]:
-    """The keys of the sizes in use, with what was asked."""
-    if kind in ("request", "connection"):
-        yield "REQUEST_SIZE", options.request_bytes
-        yield "RESPONSE_SIZE", options.response_bytes
-    elif kind == "datagram":
-        yield "REMOTE_SEND_SIZE" if flow.received else "LOCAL_SEND_SIZE", options.datagram_bytes
-    elif flow.received:
-        yield "REMOTE_SEND_SIZE", options.message_bytes
-        yield "LOCAL_RECV_SIZE", options.message_bytes
-    else:
-        yield "LOCAL_SEND_SIZE", options.message_bytes
-        yield "REMOTE_RECV_SIZE", options.message_bytes
-
-
 def _bottleneck(asked: Asked, generator: Sequence[float], words: list[str]) -> None:
     if not generator or max(generator) <= BUSY_PERCENT:
         return
@@ -303,14 +192,3 @@ def _dom0(side: Load) -> Iterator[str]:
         if percent >= BUSY_PERCENT:
             # without the figure, which is kept by itself: all samples then say the same
             yield f"the bottleneck is dom0: its vCPU {vcpu} was {BUSY_PERCENT:.0f} % busy or more"
-
-
-def _retransmits(streams: Sequence[Stream]) -> int | None:
-    """All streams' retransmitted segments; None where one did not tell."""
-    figures = [
-        number(s.output, key)
-        for s in streams
-        for key in ("LOCAL_TRANSPORT_RETRANS", "REMOTE_TRANSPORT_RETRANS")
-    ]
-    known = [f for f in figures if f is not None and f >= 0]
-    return int(sum(known)) if known and len(known) == len(figures) else None

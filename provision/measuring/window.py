@@ -6,19 +6,12 @@ start or end apart add up to more than the link ever carried (netperf's manual: 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from provision.driver import Usage
-from provision.measuring.capture import Link, Series, Stream
-from provision.measuring.netperf import Interim, Kind
-from provision.measuring.workload import Flow, Options
-
-#: Ethernet, IPv4 and TCP with timestamps. The kernel counts bytes once per packet it handles, be
-#: that a frame or a large segment, so payload is bytes less this for each packet. Without
-#: timestamps a full frame's payload comes out 0.8 % low, which the gate's tolerance covers.
-HEADER_BYTES = 14 + 20 + 32
-DATAGRAM_HEADER_BYTES = 14 + 20 + 8
+from provision.measuring.capture import Interim, Link, Series
+from provision.measuring.workload import HEADER_BYTES, Flow, Options
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +26,11 @@ class Window:
         return self.end_s - self.begin_s
 
 
-def common(streams: Sequence[Stream], options: Options) -> Window:
+def common(begins: Iterable[float], options: Options) -> Window:
     """The window asked for, opened one ramp after the last stream began.
 
     The ramp at the end is what the streams' skew may use up.
     """
-    begins = [s.output.interims[0].begin_s for s in streams if s.output.interims]
     begin_s = max(begins, default=0.0) + options.ramp_s
     return Window(begin_s, begin_s + options.duration_s)
 
@@ -50,11 +42,6 @@ def mean_rate(interims: Sequence[Interim], window: Window) -> float:
         overlap_s = min(i.end_s, window.end_s) - max(i.begin_s, window.begin_s)
         total += i.rate * max(0.0, overlap_s)
     return total / window.length_s
-
-
-def header_bytes(kind: Kind) -> int:
-    """What each packet carries beside its payload."""
-    return DATAGRAM_HEADER_BYTES if kind == "datagram" else HEADER_BYTES
 
 
 def payload_mbit(

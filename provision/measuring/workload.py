@@ -1,19 +1,30 @@
-"""The workloads: what is run for each pair."""
+"""What a workload is: a family's programs, how they are started, read and judged."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from difflib import get_close_matches
+from dataclasses import asdict, dataclass, field
 from math import ceil
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from provision.errors import UserError
-from provision.measuring.netperf import INTERVAL_S, KEYS, Direction, Kind, argv
 
+if TYPE_CHECKING:
+    from provision.measuring.capture import Capture, Output
+    from provision.measuring.counters import Asked
+    from provision.measuring.window import Window
+
+INTERVAL_S = 0.2  # of interim results
 TICK_S = 0.1  # of the load generator's counters
 #: beyond the run itself, for a slow guest's set-up and the last bytes on their way
 PATIENCE_S = 20.0
+Direction = Literal["send", "receive", "both"]
+#: Ethernet, IPv4 and TCP with timestamps. The kernel counts bytes once per packet it handles, be
+#: that a frame or a large segment, so payload is bytes less this for each packet. Without
+#: timestamps a full frame's payload comes out 0.8 % low, which the gate's tolerance covers.
+HEADER_BYTES = 14 + 20 + 32
+DATAGRAM_HEADER_BYTES = 14 + 20 + 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,43 +74,8 @@ class Options:
 
     @property
     def length_s(self) -> int:
-        """What netperf is told; it takes whole seconds."""
+        """What programs are told, which take whole seconds."""
         return ceil(self.duration_s + 2 * self.ramp_s)
-
-
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """What runs for each pair; ``direction`` is the guest's, all clients are the load generator's.
-
-    ``both``: as a stream each way, or as what asks and is answered.
-    """
-
-    name: str
-    kind: Kind
-    direction: Direction
-    summary: str
-
-    @property
-    def transacts(self) -> bool:
-        """Whether it counts transactions, not bits."""
-        return self.kind in ("request", "connection")
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """What each client has to tell."""
-        return KEYS[self.kind]
-
-    def flows(self, pairs: Iterable[Pair]) -> tuple[Flow, ...]:
-        """One for each client: of a pair, or of each of its directions."""
-        if self.transacts or self.direction != "both":
-            return tuple(Flow(p.name, p, self.direction, p.data_port) for p in pairs)
-        ways: tuple[Direction, ...] = ("send", "receive")
-        # a pair has one port for data: the second client takes any
-        return tuple(
-            Flow(f"{p.name}.{way}", p, way, p.data_port if way == "send" else 0)
-            for p in pairs
-            for way in ways
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,44 +93,115 @@ class Flow:
         return self.direction != "receive"
 
 
-WORKLOADS: Mapping[str, Workload] = {
-    w.name: w
-    for w in (
-        Workload("netperf-send", "stream", "send", "every guest sends to its own client"),
-        Workload("netperf-receive", "stream", "receive", "every guest receives from its own"),
-        Workload("netperf-both", "stream", "both", "every guest sends and receives at once"),
-        Workload("netperf-rr", "request", "both", "every guest answers one request after another"),
-        Workload("netperf-crr", "connection", "both", "the same, a connection for each request"),
-        Workload("netperf-udp-send", "datagram", "send", "every guest sends datagrams"),
-        Workload("netperf-udp-receive", "datagram", "receive", "every guest receives datagrams"),
-    )
-}
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a family wants of the load generator; files/streams.py says what each part has.
+
+    ``programs`` are by name, each with the words that make it tell its version.
+    """
+
+    programs: Mapping[str, Sequence[str]]
+    streams: Sequence[Mapping[str, Any]]
+    helpers: Sequence[Mapping[str, Any]] = ()
 
 
-def find(name: str) -> Workload:
-    """The workload of that name; raises UserError with those there are."""
-    if name in WORKLOADS:
-        return WORKLOADS[name]
-    near = get_close_matches(name, WORKLOADS, 1)
-    guess = f" (did you mean {near[0]!r}?)" if near else ""
-    raise UserError(f"no workload {name!r}{guess}; known: {', '.join(WORKLOADS)}")
+@dataclass(frozen=True, slots=True)
+class Meanwhile:
+    """What other guests do during a sample.
+
+    ``begin`` is a playbook that starts it and comes back, ``end`` one that ends it and is played
+    whatever happened; both have ``extravars``.
+    """
+
+    begin: str
+    end: str
+    extravars: Mapping[str, Any]
 
 
-def plan(workload: Workload, pairs: Sequence[Pair], options: Options) -> dict[str, Any]:
-    """What the load generator is to do for one sample, but for where it keeps its files."""
-    streams = [
-        {
-            "pair": f.name, "server": f.pair.server, "local": f.pair.client,
-            "nic": f.pair.port_nic, "control_port": f.pair.control_port, "data_port": f.data_port,
-            "argv": argv(workload.kind, f.direction, options),
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a family makes of a sample over the common window, by flow.
+
+    ``rates_mbit`` is the payload carried, ``counted_mbit`` what the load generator's NICs say of
+    it, ``off_percent`` by how much the programs are off the counters. ``per_s`` is what is counted
+    one by one, in ``unit``; empty where payload is what the workload is about. ``reasons`` speak
+    against the sample.
+    """
+
+    rates_mbit: Mapping[str, float]
+    counted_mbit: Mapping[str, float]
+    off_percent: Mapping[str, float]
+    reasons: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    per_s: Mapping[str, float] = field(default_factory=dict)
+    unit: str = "trans/s"
+    latency_us: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    lost_percent: Mapping[str, float] = field(default_factory=dict)
+    retransmits: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Workload(ABC):
+    """One series of samples; each family is a subclass in ``workloads/``.
+
+    ``direction`` is the guest's; all clients are the load generator's.
+    """
+
+    name: str
+    direction: Direction
+    summary: str
+    #: the playbook that readies guests and load generator, played once before the samples
+    ready: ClassVar[str]
+    #: NICs that each guest must have beside that for management
+    nics_each: ClassVar[int] = 1
+
+    @property
+    def header_bytes(self) -> int:
+        """What each packet carries beside its payload."""
+        return HEADER_BYTES
+
+    def flows(self, pairs: Iterable[Pair]) -> tuple[Flow, ...]:
+        """One for each client; pairs of guests that do something else have none."""
+        return tuple(Flow(p.name, p, self.direction, p.data_port) for p in pairs)
+
+    @abstractmethod
+    def order(self, pairs: Sequence[Pair], options: Options) -> Order:
+        """What runs on the load generator for one sample."""
+
+    def meanwhile(self, pairs: Sequence[Pair], options: Options) -> Meanwhile | None:
+        """What other guests do during a sample; None = nothing."""
+        return None
+
+    @abstractmethod
+    def read(self, text: str) -> Output:
+        """One stream's output, whole or cut anywhere."""
+
+    @abstractmethod
+    def begins(self, capture: Capture) -> Mapping[str, float]:
+        """When each stream began to move (epoch), by its name; a silent one is left out."""
+
+    @abstractmethod
+    def figures(self, capture: Capture, asked: Asked, window: Window) -> Figures:
+        """What the sample says, and what speaks against it."""
+
+    def plan(self, pairs: Sequence[Pair], options: Options) -> dict[str, Any]:
+        """The load generator's plan for one sample, but for where it keeps its files."""
+        order = self.order(pairs, options)
+        return {
+            "workload": self.name,
+            "options": asdict(options),
+            "programs": {name: list(words) for name, words in order.programs.items()},
+            "streams": [dict(stream) for stream in order.streams],
+            "helpers": [dict(helper) for helper in order.helpers],
+            "interval_s": TICK_S,
+            "deadline_s": options.length_s + PATIENCE_S,
         }
-        for f in workload.flows(pairs)
-    ]  # fmt: skip
+
+
+def stream(flow: Flow, argv: Sequence[str], **more: Any) -> dict[str, Any]:
+    """A flow in the load generator's plan; its command has places in braces for its keys."""
+    pair = flow.pair
     return {
-        "workload": workload.name,
-        "options": asdict(options),
-        "argv": ["netperf"],
-        "streams": streams,
-        "interval_s": TICK_S,
-        "deadline_s": options.length_s + PATIENCE_S,
-    }
+        "pair": flow.name, "server": pair.server, "local": pair.client, "nic": pair.port_nic,
+        "control_port": pair.control_port, "data_port": flow.data_port, "argv": list(argv),
+    } | more  # fmt: skip

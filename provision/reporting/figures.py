@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from provision.errors import WorkloadError
 from provision.measuring.capture import Capture, load
 from provision.measuring.results import Run, Sample
 from provision.measuring.stats import Summary, interval
+from provision.measuring.workloads import read
 
 #: told apart by those who do not see all colours too (Okabe, Ito 2008)
 COLOURS = ("#0072b2", "#56b4e9", "#009e73", "#e69f00", "#cc79a7", "#d55e00", "#f0e442", "#999999")
@@ -71,7 +73,9 @@ def draw(groups: Sequence[Group]) -> Iterator[Drawing]:
             prefix = f"{number}-" if len(groups) > 1 else ""
             for sample in _shown(group):
                 try:
-                    capture = load(group.run.path / sample.raw / "streams.json")
+                    capture = load(
+                        group.run.path / sample.raw / "streams.json", partial(read, sample.workload)
+                    )
                 except WorkloadError:
                     continue
                 yield _series(f"{prefix}{sample.workload}", group, sample, capture)

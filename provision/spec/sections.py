@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, WithJsonSchema, field_validator
 
-from provision.measuring.workload import WORKLOADS
+from provision.measuring.workloads import WORKLOADS
 from provision.resources import Latency, StartMode, Virt
 from provision.spec import checks as speccheck
 from provision.spec.faults import faults_error

@@ -26,12 +26,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from provision.measuring.capture import Capture, load
+from provision.measuring.capture import Capture, load, number
 from provision.measuring.counters import Asked
-from provision.measuring.netperf import number
 from provision.measuring.verdict import judge
 from provision.measuring.window import Window, payload_mbit
-from provision.measuring.workload import WORKLOADS, Options, plan
+from provision.measuring.workload import Options
+from provision.measuring.workloads import WORKLOADS
 from provision.playing import Player, playbooks
 from tests.root.machines import sh
 from tests.root.streamlab import Lab, lab, netperf
@@ -65,9 +65,9 @@ class Taken:
 
 def take(made: Lab, options: Options, folder: Path, delays_s: Sequence[float] = ()) -> Capture:
     """One sample by the load generator's own script; streams may be held back on purpose."""
-    order = plan(RECEIVE, made.pairs, options)
+    order = RECEIVE.plan(made.pairs, options)
     if delays_s:
-        order["argv"] = ["sh"]
+        order["programs"]["sh"] = []
         for stream, delay_s in zip(order["streams"], delays_s, strict=True):
             words = " ".join(stream["argv"])
             stream["argv"] = ["sh", "-c", f"sleep {delay_s}; exec {words}"]
@@ -77,7 +77,7 @@ def take(made: Lab, options: Options, folder: Path, delays_s: Sequence[float] = 
     done = subprocess.run(words_, capture_output=True, text=True, check=False, timeout=120)
     if done.returncode:
         raise SystemExit(f"{done.stderr}")
-    return load(folder / "streams.json")
+    return load(folder / "streams.json", RECEIVE.read)
 
 
 def barrier_ms(made: Lab, folder: Path) -> float:

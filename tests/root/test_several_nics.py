@@ -12,7 +12,7 @@ import pytest
 from provision.errors import WorkloadError
 from provision.measuring.results import Run, Subject
 from provision.measuring.take import Bench, measure
-from provision.measuring.workload import WORKLOADS
+from provision.measuring.workloads import WORKLOADS
 from provision.playing import Player
 from tests.root.machines import marks, sh
 from tests.root.streamlab import OPTIONS, RATE_MBIT, Lab, lab, netperf

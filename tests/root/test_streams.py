@@ -22,7 +22,8 @@ from provision.measuring.counters import Asked
 from provision.measuring.results import Run, Subject
 from provision.measuring.take import Bench, measure
 from provision.measuring.verdict import Finding, judge
-from provision.measuring.workload import WORKLOADS, Options, plan
+from provision.measuring.workload import Options
+from provision.measuring.workloads import WORKLOADS
 from provision.playing import Player, playbooks
 from tests.root.machines import marks, sh
 from tests.root.streamlab import OPTIONS, RATE_MBIT, Lab, lab, netperf
@@ -86,12 +87,15 @@ def _take(
     options: Options = OPTIONS,
 ) -> Finding:
     """One sample without Ansible, its plan changed before by ``spoil``."""
-    order = plan(RECEIVE, made.pairs, options)
+    order = RECEIVE.plan(made.pairs, options)
     spoil(order)
     process = _start(made, order, folder)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 0, said
-    return judge(load(folder / "streams.json"), Asked(RECEIVE, options, made.pairs, apart=False))
+    return judge(
+        load(folder / "streams.json", RECEIVE.read),
+        Asked(RECEIVE, options, made.pairs, apart=False),
+    )
 
 
 def _bench(made: Lab, root: Path, **changes: Any) -> Bench:
@@ -146,9 +150,10 @@ def test_samples_both_ways_say_what_the_links_carry(ready: Lab, tmp_path: Path) 
 
 def test_streams_that_start_apart_make_no_valid_sample(ready: Lab, tmp_path: Path) -> None:
     def late(order: dict[str, Any]) -> None:
-        order["argv"] = ["sh"]
+        order["programs"]["sh"] = []
         for number, stream in enumerate(order["streams"]):
-            stream["argv"] = ["sh", "-c", f"sleep {1.2 * number}; exec {' '.join(stream['argv'])}"]
+            words = " ".join(stream["argv"])
+            stream["argv"] = ["sh", "-c", f"sleep {1.2 * number}; exec {words}"]
 
     finding = _take(ready, tmp_path, late)
     assert finding.skew_ms == pytest.approx(1200, abs=400), finding.reasons
@@ -248,14 +253,14 @@ def test_a_stream_that_hangs_is_ended_and_counts_for_nothing(ready: Lab, tmp_pat
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda o: o["argv"].__setitem__(0, "netperf-9"), "netperf-9: not found on the load gen"),
+        (lambda o: o["programs"].update({"netperf-9": []}), "netperf-9: not found on the load gen"),
         (lambda o: o["streams"][1].update(nic="c9"), "vm2: the load generator has no link c9; it"),
         (
             lambda o: o["streams"][0].update(local="192.0.2.1"),
             "vm1: 192.0.2.1 of c1: Cannot assign",
         ),
         (
-            lambda o: o["streams"][0].update(control_port=9),
+            lambda o: o["streams"][0].update(port=9),
             "vm1: netserver at 198.18.1.2:9 does not",
         ),
     ],
@@ -263,7 +268,7 @@ def test_a_stream_that_hangs_is_ended_and_counts_for_nothing(ready: Lab, tmp_pat
 def test_what_cannot_be_measured_is_told_at_once(
     ready: Lab, tmp_path: Path, spoil: Callable[[dict[str, Any]], None], words: str
 ) -> None:
-    order = plan(SEND, ready.pairs, OPTIONS)
+    order = SEND.plan(ready.pairs, OPTIONS)
     spoil(order)
     process = _start(ready, order, tmp_path)
     _, said = process.communicate(timeout=20)
@@ -275,7 +280,7 @@ def test_what_cannot_be_measured_is_told_at_once(
 
 @pytest.mark.parametrize("how", ["killed", "terminated", "nobody reads"])
 def test_no_netperf_outlives_its_parent(ready: Lab, tmp_path: Path, how: str) -> None:
-    process = _start(ready, plan(SEND, ready.pairs, replace(OPTIONS, duration_s=60)), tmp_path)
+    process = _start(ready, SEND.plan(ready.pairs, replace(OPTIONS, duration_s=60)), tmp_path)
     deadline = time.monotonic() + 10
     while len(ready.clients("netperf -4")) < 2:
         assert time.monotonic() < deadline, "the streams do not start"
@@ -311,7 +316,7 @@ def test_a_controller_killed_in_mid_run_leaves_streams_that_reset_ends(
     folder = Path(
         ready.inventory()["all"]["children"]["loadgenerators"]["hosts"]["lg"]["provision_folder"]
     )
-    order = plan(SEND, ready.pairs, replace(OPTIONS, duration_s=60))
+    order = SEND.plan(ready.pairs, replace(OPTIONS, duration_s=60))
     with Path("/dev/null").open("w") as nowhere:
         process = _start(ready, order, folder / "streams", stdout=nowhere)
     deadline = time.monotonic() + 10

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from provision.measuring.capture import Capture, Link, Series, Stream
+from provision.measuring.capture import Capture, Interim, Link, Output, Series, Stream
 from provision.measuring.counters import Asked
-from provision.measuring.netperf import KEYS, MEGABIT, Interim, Output
 from provision.measuring.results import Sample, Subject
 from provision.measuring.verdict import Finding
-from provision.measuring.window import HEADER_BYTES
-from provision.measuring.workload import WORKLOADS, Options, Pair
+from provision.measuring.workload import HEADER_BYTES, Options, Pair
+from provision.measuring.workloads import WORKLOADS
+from provision.measuring.workloads.netperf_words import KEYS, MEGABIT
 
 OPTIONS = Options(duration_s=10, ramp_s=2)
 START_S = 1_800_000_000.0
@@ -67,7 +67,7 @@ def capture(
     cpu = Series(at, [busy * (t - at[0]) for t in at])
     carried = {p.port_nic: link(s) for p in PAIRS for s in streams if s.pair == p.name}
     return Capture(
-        host="lg", kernel="6.1", netperf={"version": "2.7.0"}, released_s=START_S,
+        host="lg", kernel="6.1", versions={"netperf": "2.7.0"}, released_s=START_S,
         ended_s=at[-1], stopped=None, streams=tuple(streams), links=carried | dict(links or {}),
         cpus=(cpu, cpu), clients=cpu, clock_jump_s=0.0,
     )  # fmt: skip

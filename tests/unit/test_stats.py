@@ -16,7 +16,8 @@ from provision.measuring import take
 from provision.measuring.results import Run, Sample
 from provision.measuring.stats import Stop, interval, jain, reached, summarise
 from provision.measuring.take import Bench
-from provision.measuring.workload import WORKLOADS, Workload
+from provision.measuring.workload import Workload
+from provision.measuring.workloads import WORKLOADS
 from tests.unit.streams import SUBJECT, sample
 
 numbers = st.floats(0.001, 1e6)

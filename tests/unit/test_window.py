@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from provision.driver import Usage
 from provision.measuring.capture import Series
-from provision.measuring.window import HEADER_BYTES, Window, common, load, mean_rate, payload_mbit
-from provision.measuring.workload import WORKLOADS
-from tests.unit.streams import OPTIONS, PAIRS, START_S, interims, link, stream
+from provision.measuring.window import Window, common, load, mean_rate, payload_mbit
+from provision.measuring.workload import HEADER_BYTES
+from provision.measuring.workloads import WORKLOADS
+from tests.unit.streams import OPTIONS, PAIRS, START_S, capture, interims, link, stream
 
 FLOWS = WORKLOADS["netperf-send"].flows(PAIRS)
 
@@ -19,7 +20,8 @@ rates = st.lists(st.floats(0, 1e5), min_size=1, max_size=100)
 
 def test_the_window_opens_a_ramp_after_the_last_start_and_is_as_long_as_asked() -> None:
     streams = [stream("vm1", [1] * 70), stream("vm2", [1] * 70, START_S + 1.5)]
-    window = common(streams, OPTIONS)
+    begins = WORKLOADS["netperf-send"].begins(capture(streams))
+    window = common(begins.values(), OPTIONS)
     assert window.begin_s - START_S == pytest.approx(1.5 + OPTIONS.ramp_s)
     assert window.length_s == pytest.approx(OPTIONS.duration_s)
 

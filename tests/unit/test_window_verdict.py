@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from provision.driver import Usage
 from provision.errors import WorkloadError
-from provision.measuring.capture import Stream, load
-from provision.measuring.netperf import KEYS, MEGABIT, Interim
+from provision.measuring.capture import Interim, Stream, load
 from provision.measuring.verdict import Finding, judge
-from provision.measuring.window import HEADER_BYTES, Window
+from provision.measuring.window import Window
 from provision.measuring.window import load as load_of
-from provision.measuring.workload import WORKLOADS
+from provision.measuring.workload import HEADER_BYTES
+from provision.measuring.workloads import WORKLOADS
+from provision.measuring.workloads.netperf_words import KEYS, MEGABIT, parse
 from tests.unit.streams import PAIRS, START_S, asked, capture, interims, link, stream, with_result
 
 FULL = [100.0] * 70
@@ -256,15 +257,15 @@ def test_who_ended_a_stream_is_told(
 ) -> None:
     data = json.loads(RECORD.read_text())
     data["stopped"], two = stopped, data["streams"][1]
-    last_s = load(RECORD).streams[1].output.interims[-1].end_s
+    last_s = load(RECORD, parse).streams[1].output.interims[-1].end_s
     two |= {"exit": None, "signal": signal, "ended": [last_s + late_s, two["exec"][1] + 9]}
     (tmp_path / "streams.json").write_text(json.dumps(data))
-    found = load(tmp_path / "streams.json").streams
+    found = load(tmp_path / "streams.json", parse).streams
     assert [s.fault for s in found] == ["", fault.format("9.0")]
 
 
 def test_what_a_load_generator_recorded_is_read(tmp_path: Path) -> None:
-    found = load(Path(__file__).parent / "netperf" / "streams.json")
+    found = load(Path(__file__).parent / "netperf" / "streams.json", parse)
     assert [s.pair for s in found.streams] == ["vm1", "vm2"]
     assert all(not s.fault and s.started_s for s in found.streams)
     assert all(not s.output.missing(KEYS["stream"]) for s in found.streams)
@@ -286,6 +287,6 @@ def test_a_record_that_is_not_whole_is_told(tmp_path: Path, text: str, words: st
     path = tmp_path / "streams.json"
     path.write_text(text)
     with pytest.raises(WorkloadError, match=words):
-        load(path)
+        load(path, parse)
     with pytest.raises(WorkloadError, match="cannot be read"):
-        load(tmp_path / "nowhere.json")
+        load(tmp_path / "nowhere.json", parse)

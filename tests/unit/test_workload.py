@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provision.errors import UserError
-from provision.measuring.netperf import KEYS, MEGABIT, argv, number, parse
-from provision.measuring.workload import WORKLOADS, Options, Pair, find, plan
+from provision.measuring.capture import number
+from provision.measuring.workload import Options, Pair
+from provision.measuring.workloads import WORKLOADS, find
+from provision.measuring.workloads.netperf_words import KEYS, MEGABIT, argv, parse
 
 CAPTURED = Path(__file__).parent / "netperf"
 PAIR = Pair("vm1", "198.18.1.2", "198.18.1.1", 12865, 12866, "eth1")
@@ -49,7 +51,7 @@ def test_transactions_and_datagrams_have_sizes_of_their_own() -> None:
 
 
 def test_both_ways_at_once_are_two_streams_of_a_pair() -> None:
-    made = plan(WORKLOADS["netperf-both"], [PAIR], Options())
+    made = WORKLOADS["netperf-both"].plan([PAIR], Options())
     assert [s["pair"] for s in made["streams"]] == ["vm1.send", "vm1.receive"]
     tests = [option(s["argv"], "-t") for s in made["streams"]]
     assert tests == ["TCP_MAERTS", "TCP_STREAM"]
@@ -60,7 +62,7 @@ def test_both_ways_at_once_are_two_streams_of_a_pair() -> None:
 
 def test_every_pair_has_a_stream_with_all_that_the_command_needs() -> None:
     other = Pair("vm2", "198.18.2.2", "198.18.2.1", 12867, 12868, "eth2")
-    made = plan(WORKLOADS["netperf-send"], [PAIR, other], Options())
+    made = WORKLOADS["netperf-send"].plan([PAIR, other], Options())
     words = [[w.format(**s) for w in s["argv"]] for s in made["streams"]]
     assert option(words[1], "-H") == "198.18.2.2"
     assert option(words[1], "-L") == "198.18.2.1"

@@ -1,11 +1,19 @@
-"""Run all netperf clients of one sample at once, and count what the links and CPUs did meanwhile.
+"""Run all programs of one sample at once, and count what the links and CPUs did meanwhile.
 
-Needs Python 3.8 and nothing else. The one argument is the plan, JSON in base64: ``argv`` (its
-first word is the program), ``streams`` (each with ``argv``, in which {server}, {local},
-{control_port} and {data_port} stand for its own, with these, ``pair`` and ``nic``),
-``interval_s``, ``deadline_s``, ``path`` (searched for netperf before PATH) and ``folder``. Raw
-output grows in ``folder``/PAIR.txt; all that was seen is in ``folder``/streams.json at the end. No
-netperf outlives this process, nor does this process outlive whoever reads its standard output.
+Needs Python 3.8 and nothing else. The one argument is the plan, JSON in base64:
+
+``programs``   by name: the words that make it tell its version; searched in ``path``, then PATH
+``streams``    each with ``pair``, ``nic`` and ``argv``, whose first word is a program and in which
+               {folder} and its other keys stand for their values. It may have ``asks``, what has to
+               take a connection at ``server``:``port`` from ``local`` before anything starts;
+               ``counter``, what is read at each tick (see Counter); and ``brings``, a file of the
+               folder that is kept with the output
+``helpers``    what serves meanwhile: ``name``, ``argv``, ``files`` (text by name, in a folder of
+               its own that {home} stands for) and ``listens``, address and port once it is ready
+``interval_s``, ``deadline_s``, ``path``, ``folder``
+
+Raw output grows in ``folder``/PAIR.txt; all that was seen is in ``folder``/streams.json at the end.
+No program outlives this process, nor does this process outlive whoever reads its standard output.
 """
 
 from __future__ import annotations
@@ -16,6 +24,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -28,8 +37,10 @@ from typing import Any
 
 FORMAT = 1
 PR_SET_PDEATHSIG = 1
-ANSWER_S = 5.0  # for a netserver to take a connection
+ANSWER_S = 5.0  # for a server to take a connection
+LOOK_S = 0.5  # for a counter to be told
 GRACE_S = 1.0  # between SIGTERM and SIGKILL
+RESERVE = 1 << 16  # bytes, so that a full disk can be told
 WATCHED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 HZ = os.sysconf("SC_CLK_TCK")
 
@@ -39,12 +50,12 @@ class Fault(Exception):
 
 
 def refused(streams: list[dict[str, Any]]) -> list[str]:
-    """The guests whose netserver does not take a connection, each with the reason."""
+    """The guests whose server does not take a connection, each with the reason."""
     waiting: dict[int, tuple[str, socket.socket]] = {}
     words = []
     poll = select.poll()
     for s in streams:
-        who = f"{s['pair']}: netserver at {s['server']}:{s['control_port']}"
+        who = f"{s['pair']}: {s['asks']} at {s['server']}:{s['port']}"
         sock = socket.socket()
         sock.setblocking(False)
         try:
@@ -52,7 +63,7 @@ def refused(streams: list[dict[str, Any]]) -> list[str]:
         except OSError as e:
             words.append(f"{s['pair']}: {s['local']} of {s['nic']}: {e.strerror}")
             continue
-        code = sock.connect_ex((s["server"], s["control_port"]))
+        code = sock.connect_ex((s["server"], s["port"]))
         if code in (0, errno.EINPROGRESS):
             waiting[sock.fileno()] = (who, sock)
             poll.register(sock, select.POLLOUT)
@@ -99,19 +110,58 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / HZ
 
 
-class Stream:
-    """One netperf, held at the barrier until the other end of that pipe is closed."""
+class Counter:
+    """A figure that a server tells: ``send`` to ``address``, its answer has ``pattern``.
 
-    def __init__(self, wish: dict[str, Any], argv: list[str], folder: Path) -> None:
-        self.wish, self.argv = wish, argv
-        self.out, self.err = folder / f"{wish['pair']}.txt", folder / f"{wish['pair']}.err"
+    ``own`` is by how much each look itself raises it. The connection is kept.
+    """
+
+    def __init__(self, wish: dict[str, Any]) -> None:
+        self.address, self.send = tuple(wish["address"]), wish["send"].encode()
+        self.pattern, self.own = re.compile(wish["pattern"].encode()), wish["own"]
+        self.socket: socket.socket | None = None
+        self.looks = 0
+        self.rows: list[tuple[float, float]] = []
+
+    def look(self) -> None:
+        """One reading with its moment; none where it does not answer in time."""
+        try:
+            if self.socket is None:
+                self.socket = socket.create_connection(self.address, LOOK_S)
+            begun = time.time()
+            self.socket.sendall(self.send)
+            self.looks += 1
+            told = b""
+            while not (found := self.pattern.search(told)):
+                told += self.socket.recv(1 << 16) or self._closed()
+        except OSError:
+            self.close()
+            return
+        middle = (begun + time.time()) / 2
+        self.rows.append((round(middle, 6), float(found[1]) - self.own * self.looks))
+
+    def _closed(self) -> bytes:
+        raise ConnectionResetError
+
+    def close(self) -> None:
+        if self.socket is not None:
+            self.socket.close()
+            self.socket = None
+
+
+class Child:
+    """A program in a group of its own, which ends with us; held while ``barrier`` is open."""
+
+    def __init__(self, name: str, argv: list[str], folder: Path) -> None:
+        self.name, self.argv = name, argv
+        self.out, self.err = folder / f"{name}.txt", folder / f"{name}.err"
         self.status: int | None = None
         self.ended: list[float] | None = None
         self.exec: list[float] = []
         self.cpu: list[float] = []
 
-    def hold(self, barrier: tuple[int, int]) -> None:
-        """Fork up to the barrier."""
+    def fork(self, barrier: tuple[int, int] | None) -> None:
+        """Fork, with a barrier up to it."""
         parent = os.getpid()
         self.report, write = os.pipe()
         self.pid = os.fork()
@@ -125,7 +175,7 @@ class Stream:
         finally:
             os._exit(127)
 
-    def _child(self, parent: int, barrier: tuple[int, int], report: int) -> None:
+    def _child(self, parent: int, barrier: tuple[int, int] | None, report: int) -> None:
         os.setsid()
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
@@ -135,15 +185,17 @@ class Stream:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(os.open(self.out, flags, 0o600), 1)
         os.dup2(os.open(self.err, flags, 0o600), 2)
-        os.close(barrier[1])
+        if barrier is not None:
+            os.close(barrier[1])
         os.write(report, b".")
-        os.read(barrier[0], 1)  # its end of file is the signal to go
+        if barrier is not None:
+            os.read(barrier[0], 1)  # its end of file is the signal to go
         os.write(report, f"{time.time():.6f} {time.monotonic():.6f}".encode())
         os.execv(self.argv[0], self.argv)
 
     def ready(self) -> None:
         if os.read(self.report, 1) != b".":
-            raise Fault(f"{self.wish['pair']}: {self._told() or 'ended before its start'}")
+            raise Fault(f"{self.name}: {self._told() or 'ended before its start'}")
 
     def _told(self) -> str:
         told = b""
@@ -156,7 +208,7 @@ class Stream:
         """Wait for the exec; the report's pipe closes by it."""
         told, _, fault = self._told().partition("!")
         if fault:
-            raise Fault(f"{self.wish['pair']}: {fault}")
+            raise Fault(f"{self.name}: {fault}")
         self.exec = [float(word) for word in told.split()]
 
     def reap(self) -> bool:
@@ -174,6 +226,36 @@ class Stream:
             except ProcessLookupError:  # not yet a group of its own
                 os.kill(self.pid, number)
 
+    def words(self) -> str:
+        """What it said on standard error, in one line."""
+        lines = self.err.read_text(errors="backslashreplace").splitlines()
+        return " / ".join(lines[-3:])
+
+    def serve(self, listens: tuple[str, int]) -> None:
+        """Start it at once, until it takes connections. Raises Fault where it does not."""
+        self.fork(None)
+        self.ready()
+        self.started()
+        deadline = time.monotonic() + ANSWER_S
+        while time.monotonic() < deadline:
+            if self.reap() or self.status is not None:
+                raise Fault(f"{self.name}: ended at its start: {self.words() or 'no words'}")
+            with socket.socket() as sock:
+                sock.settimeout(LOOK_S)
+                if not sock.connect_ex(listens):
+                    return
+            signal.sigtimedwait({signal.SIGCHLD}, 0.02)  # nothing tells when a port is bound
+        raise Fault(f"{self.name}: does not listen at {listens[0]}:{listens[1]}: {self.words()}")
+
+
+class Stream(Child):
+    """One program that carries what is measured, and what is known of it."""
+
+    def __init__(self, wish: dict[str, Any], argv: list[str], folder: Path) -> None:
+        Child.__init__(self, wish["pair"], argv, folder)
+        self.wish, self.folder = wish, folder
+        self.counter = Counter(wish["counter"]) if wish.get("counter") else None
+
     def told(self) -> dict[str, Any]:
         """All about it, for the document."""
         status = -1 if self.status is None else self.status
@@ -184,11 +266,19 @@ class Stream:
             signal=os.WTERMSIG(status) if signalled else None,
             stdout=self.out.read_text(errors="backslashreplace"),
             stderr=self.err.read_text(errors="backslashreplace"),
+            counted=self.counter.rows if self.counter else None,
+            brought=self._brought(),
         )  # fmt: skip
+
+    def _brought(self) -> str:
+        try:
+            return (self.folder / self.wish["brings"]).read_text(errors="backslashreplace")
+        except (KeyError, OSError):
+            return ""
 
 
 class Record:
-    """What the clocks, links and CPUs said, tick by tick."""
+    """What the clocks, links, CPUs and counters said, tick by tick."""
 
     def __init__(self, streams: list[Stream]) -> None:
         self.streams = streams
@@ -207,9 +297,13 @@ class Record:
         self.cpu.append(cpus())
         for s in self.streams:
             s.cpu.append(cpu_s(s.pid) if s.status is None else s.cpu[-1])
+            if s.counter:
+                s.counter.look()
 
 
-def watch(plan: dict[str, Any], streams: list[Stream], record: Record) -> str | None:
+def watch(
+    plan: dict[str, Any], streams: list[Stream], helpers: list[Child], record: Record
+) -> str | None:
     """Until the last stream has ended; why they are to be stopped before, or None."""
     reader = select.poll()
     reader.register(1, 0)
@@ -220,8 +314,11 @@ def watch(plan: dict[str, Any], streams: list[Stream], record: Record) -> str | 
             got = signal.sigtimedwait(WATCHED, left)
             if got and got.si_signo != signal.SIGCHLD:
                 return f"signal {got.si_signo}"
-            if bad := [s.wish["pair"] for s in streams if s.reap()]:
+            if bad := [s.name for s in streams if s.reap()]:
                 return f"{', '.join(bad)} failed"
+            for helper in helpers:
+                if helper.reap() or helper.status is not None:
+                    return f"{helper.name} ended: {helper.words() or 'no words'}"
         record.tick()
         if time.monotonic() - began > plan["deadline_s"]:
             return f"no end after {plan['deadline_s']:g} s"
@@ -230,47 +327,79 @@ def watch(plan: dict[str, Any], streams: list[Stream], record: Record) -> str | 
     return None
 
 
-def stop(streams: list[Stream]) -> None:
+def stop(children: list[Any]) -> None:
     """End those that still run, and wait for them."""
     for number in (signal.SIGTERM, signal.SIGKILL):
-        for s in streams:
-            s.kill(number)
+        for child in children:
+            child.kill(number)
         deadline = time.monotonic() + GRACE_S
-        while any(s.status is None for s in streams) and time.monotonic() < deadline:
+        while any(c.status is None for c in children) and time.monotonic() < deadline:
             signal.sigtimedwait({signal.SIGCHLD}, max(0.0, deadline - time.monotonic()))
-            for s in streams:
-                s.reap()
+            for child in children:
+                child.reap()
 
 
-def check(plan: dict[str, Any]) -> str:
-    """The path of netperf. Raises Fault with all that would make the sample worthless."""
-    wanted: str = plan["argv"][0]
-    netperf = shutil.which(wanted, path=f"{plan['path']}:{os.environ.get('PATH', os.defpath)}")
-    if netperf is None:
-        raise Fault(f"{wanted}: not found on the load generator")
+def find(plan: dict[str, Any]) -> dict[str, str]:
+    """The path of each program. Raises Fault with those that are not there, and missing links."""
+    path = f"{plan['path']}:{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+    found = {name: shutil.which(name, path=path) for name in plan["programs"]}
+    if gone := [name for name, where in found.items() if where is None]:
+        raise Fault("\n".join(f"{name}: not found on the load generator" for name in gone))
     have = links()
     words = [
         f"{s['pair']}: the load generator has no link {s['nic']}; it has: {', '.join(have)}"
         for s in plan["streams"]
         if s["nic"] not in have
     ]
-    if words := words or refused(plan["streams"]):
+    if words:
         raise Fault("\n".join(words))
-    return netperf
+    return {name: str(where) for name, where in found.items()}
+
+
+def told_of(name: str, where: str, words: list[str]) -> dict[str, str]:
+    """Which program it is."""
+    said = subprocess.run([where, *words], capture_output=True, text=True, check=False)
+    version = (said.stdout.strip() or said.stderr.strip()).splitlines() if words else []
+    return {
+        "path": where, "version": version[0].strip() if version else "",
+        "sha256": hashlib.sha256(Path(where).read_bytes()).hexdigest(),
+    }  # fmt: skip
+
+
+def helper(wish: dict[str, Any], programs: dict[str, str], folder: Path) -> Child:
+    """What serves meanwhile, its files written."""
+    home = folder / wish["name"].replace(" ", "-")
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir()
+    home.chmod(0o755)  # a server may give up root
+    for name, text in wish["files"].items():
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text(text.replace("{home}", str(home)))
+    argv = [programs[wish["argv"][0]], *(w.replace("{home}", str(home)) for w in wish["argv"][1:])]
+    return Child(wish["name"].replace(" ", "-"), argv, folder)
 
 
 def measure(plan: dict[str, Any]) -> dict[str, Any]:
     """The document of one sample."""
-    netperf = check(plan)
-    version = subprocess.run([netperf, "-V"], capture_output=True, text=True, check=False)
+    folder = Path(plan["folder"])
+    programs = find(plan)
+    versions = {n: told_of(n, programs[n], words) for n, words in plan["programs"].items()}
     barrier = os.pipe()
     streams: list[Stream] = []
+    helpers: list[Child] = []
     record = Record(streams)
     try:
+        for wish in plan.get("helpers", ()):
+            helpers.append(helper(wish, programs, folder))
+            helpers[-1].serve(tuple(wish["listens"]))
+        if words := refused([s for s in plan["streams"] if s.get("asks")]):
+            raise Fault("\n".join(words))
         for wish in plan["streams"]:
-            argv = [netperf, *(word.format(**wish) for word in wish.pop("argv")[1:])]
-            stream = Stream(wish, argv, Path(plan["folder"]))
-            stream.hold(barrier)
+            first, *rest = wish.pop("argv")
+            places = dict(wish, folder=folder)
+            argv = [programs[first], *(word.format(**places) for word in rest)]
+            stream = Stream(wish, argv, folder)
+            stream.fork(barrier)
             streams.append(stream)
         for s in streams:
             s.ready()
@@ -279,37 +408,60 @@ def measure(plan: dict[str, Any]) -> dict[str, Any]:
         os.close(barrier[1])
         for s in streams:
             s.started()
-        why = watch(plan, streams, record)
+        why = watch(plan, streams, helpers, record)
+        if why is None:
+            record.tick()  # what serves still tells its counters
     finally:
-        stop(streams)
-    record.tick()
+        stop([*streams, *helpers])
+    if why is not None:
+        record.tick()
+    free = os.statvfs(folder)
+    if free.f_bavail * free.f_frsize < os.sysconf("SC_PAGE_SIZE"):
+        why = f"no space is left in {folder} of the load generator"
     return {
         "format": FORMAT, "plan": plan, "host": os.uname().nodename, "kernel": os.uname().release,
-        "netperf": {"path": netperf, "version": version.stdout.strip(),
-                    "sha256": hashlib.sha256(Path(netperf).read_bytes()).hexdigest()},
-        "released": released, "stopped": why,
+        "programs": versions, "released": released, "stopped": why,
         "ticks": {"epoch": record.epoch, "monotonic": record.monotonic, "cpu_s": record.cpu,
                   "links": record.links},
         "streams": [s.told() for s in streams],
     }  # fmt: skip
 
 
+def keep(document: dict[str, Any], target: Path, reserve: Path) -> None:
+    """Write the document; on a full disk the reserve, and raw output that it has, make room."""
+    part = target.with_suffix(".part")
+    text = json.dumps(document, separators=(",", ":"))
+    reserve.unlink()
+    try:
+        part.write_text(text)
+    except OSError as e:
+        if e.errno != errno.ENOSPC:
+            raise
+        for stream in document["streams"]:
+            target.with_name(f"{stream['pair']}.txt").unlink()
+        part.write_text(text)
+    part.replace(target)
+
+
 def main(words: list[str]) -> int:
     plan = json.loads(base64.b64decode(words[0]))
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     target = Path(plan["folder"], "streams.json")
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if target.exists():
-        target.unlink()
-    target.with_name("pid").write_text(str(os.getpid()))  # for who wants to end it
     try:
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if target.exists():
+            target.unlink()
+        target.with_name("pid").write_text(str(os.getpid()))  # for who wants to end it
+        reserve = target.with_name("reserve")
+        reserve.write_bytes(bytes(RESERVE))
         document = measure(plan)
+        keep(document, target, reserve)
     except Fault as e:
         print(e, file=sys.stderr)
         return 3
-    part = target.with_suffix(".part")
-    part.write_text(json.dumps(document, separators=(",", ":")))
-    part.replace(target)
+    except OSError as e:
+        print(f"the load generator: {e.filename or plan['folder']}: {e.strerror}", file=sys.stderr)
+        return 3
     print(json.dumps({"streams": len(document["streams"]), "stopped": document["stopped"]}))
     return 0
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import Literal
 
-if TYPE_CHECKING:
-    from provision.measuring.workload import Options
+from provision.measuring.capture import Interim, Output
+from provision.measuring.workload import INTERVAL_S, Direction, Options
 
-INTERVAL_S = 0.2  # of netperf's interim results
 MEGABIT, TRANSACTIONS = "10^6bits/s", "Trans/s"
 INTERIM = re.compile(r"NETPERF_(INTERIM_RESULT|UNITS|INTERVAL|ENDING)\[(\d+)\]")
 KEY = re.compile(r"[A-Z][A-Z0-9_]*")
 Kind = Literal["stream", "datagram", "request", "connection"]
-Direction = Literal["send", "receive", "both"]
 #: what netperf is asked to tell; a missing one is a fault, for unknown keys are dropped silently
 COMMON = ("THROUGHPUT", "THROUGHPUT_UNITS", "DIRECTION", "ELAPSED_TIME", "LOCAL_CPU_UTIL",
           "REMOTE_CPU_UTIL")  # fmt: skip
@@ -66,33 +63,6 @@ def _test(kind: Kind, direction: Direction, options: Options) -> tuple[str, list
     return "omni", ["-T", "UDP", "-d", "recv" if direction == "send" else "send", *words, "-R", "1"]
 
 
-@dataclass(frozen=True, slots=True)
-class Interim:
-    """The mean rate over the ``interval_s`` that ended at ``end_s`` (epoch)."""
-
-    end_s: float
-    interval_s: float
-    rate: float
-
-    @property
-    def begin_s(self) -> float:
-        return self.end_s - self.interval_s
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """What one netperf said: ``result`` by key, ``units`` of all rates, ``words`` for people."""
-
-    interims: tuple[Interim, ...]
-    result: Mapping[str, str]
-    units: frozenset[str]
-    words: tuple[str, ...]
-
-    def missing(self, keys: Iterable[str]) -> tuple[str, ...]:
-        """Those of the keys that were not told."""
-        return tuple(k for k in keys if k not in self.result)
-
-
 def parse(text: str) -> Output:
     """Read the output of ``netperf -D -- -k``; cut off anywhere, it gives what is whole."""
     rows: dict[int, dict[str, str]] = {}
@@ -117,11 +87,3 @@ def parse(text: str) -> Output:
             words.append(f"not an interim result: {row}")
         units.add(row["UNITS"])
     return Output(tuple(interims), result, frozenset(units), tuple(words))
-
-
-def number(output: Output, key: str) -> float | None:
-    """A figure of the result; None where it is missing or not one."""
-    try:
-        return float(output.result[key])
-    except (KeyError, ValueError):
-        return None

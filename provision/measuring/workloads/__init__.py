@@ -1,0 +1,29 @@
+"""All workloads that there are, by name; each family has a room of its own here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+
+from provision.errors import UserError
+from provision.measuring.capture import Output
+from provision.measuring.workload import Workload
+from provision.measuring.workloads import netperf
+
+WORKLOADS: Mapping[str, Workload] = {w.name: w for w in netperf.WORKLOADS}
+
+
+def find(name: str) -> Workload:
+    """The workload of that name; raises UserError with those there are."""
+    if name in WORKLOADS:
+        return WORKLOADS[name]
+    near = get_close_matches(name, WORKLOADS, 1)
+    guess = f" (did you mean {near[0]!r}?)" if near else ""
+    raise UserError(f"no workload {name!r}{guess}; known: {', '.join(WORKLOADS)}")
+
+
+def read(name: str, text: str) -> Output:
+    """A kept stream's output; of a workload that is not known, only that it said something."""
+    if name in WORKLOADS:
+        return WORKLOADS[name].read(text)
+    return Output((), {}, frozenset(), ())
