@@ -96,7 +96,8 @@ def clean(session: Session, testbed: Testbed) -> list[Guest]:
     known, driver = session.journal.clean(), session.driver
     found = [g for g in testbed.guests if g.name in known]
     if isinstance(driver, Keeper):
-        return [g for g in found if driver.has_checkpoint(key(g))]
+        kept = each(found, lambda g: driver.has_checkpoint(key(g)))
+        return [g for g, there in zip(found, kept, strict=True) if there]
     return found
 
 

@@ -32,6 +32,7 @@ class Plan:
 
 
 EMPTY_BYTES = 1 << 30
+WILD = frozenset("*?[]`")  # what means something in a pattern
 
 
 def guest_lock(testbed: str, guest: str) -> str:
@@ -41,6 +42,12 @@ def guest_lock(testbed: str, guest: str) -> str:
 def named(name: str) -> Call:
     """The VMs of that very name: with a wildcard, so that none is an answer too."""
     return Call("Get-VM", {"Name": f"{name}*"}, select=("Id",), only={"Name": [name]})
+
+
+def switches_named(name: str) -> Call:
+    """As ``named``, of switches, of which several may have one name."""
+    all_like = "*" if WILD & {*name} else f"{name}*"
+    return Call("Get-VMSwitch", {"Name": all_like}, select=("Id",), only={"Name": [name]})
 
 
 def make(plan: Plan) -> Batch:
@@ -158,7 +165,7 @@ def _of(testbed: str, seen: Seen, guest: str) -> tuple[Batch, Made]:
 def _switches(batch: Batch, want: Guest) -> None:
     """The batch ends, before anything is made, where one is missing."""
     for name in dict.fromkeys(v.switch for v in (want.management, *want.nics)):
-        batch.add(Call("Get-VMSwitch", select=("Name",), only={"Name": [name]}, expect="some"))
+        batch.add(replace(switches_named(name), expect="some"))
 
 
 def _clear(batch: Batch, files: words.Files) -> None:

@@ -17,11 +17,12 @@ from drivers.hyperv.beats import Beats
 from drivers.hyperv.boot import Boot
 from drivers.hyperv.examine import examine
 from drivers.hyperv.guests import Guests
-from drivers.hyperv.ops import Batch, Call
-from drivers.hyperv.pool import Pool
+from drivers.hyperv.ops import Batch, Call, Refused
+from drivers.hyperv.parse import World
+from drivers.hyperv.pool import Pool, whole
 from drivers.hyperv.sight import Sight
 from drivers.hyperv.switches import Switches
-from drivers.hyperv.together import Together
+from drivers.hyperv.together import Together, once_each
 from drivers.hyperv.uplinks import Uplinks
 from drivers.hyperv.usage import usage
 from drivers.hyperv.wire import Limits, door
@@ -62,13 +63,13 @@ class Hyperv:
 
     def _put_together(self, target: Target, limits: Limits) -> None:
         pool, place = self.pool, self.place
-        self._looks = Together(pool.read, alike=True)
-        changes = Together(pool.change)
+        self._looks: hostnet.Looks = Together(once_each(pool.read))
+        changes: hostnet.Looks = Together(pool.change)
         self.switches = Switches(pool, self._looks, changes, target.testbed, place.refused)
         self.uplinks = Uplinks(pool, self._looks, changes, place.refused)
         there = tuple(place.net.switches)
         self.fit = fit.Fit(place.name, there, place.cpus, place.grouped, target.image)
-        sight = Sight(self._looks, target.testbed, place.root, place.grouped)
+        sight = Sight(pool, target.testbed, place.root, place.grouped)
         self.guests = Guests(
             target, pool, sight, Beats(sight), self.fit, place.root, place.images, limits.guest_s
         )
@@ -80,26 +81,35 @@ class Hyperv:
         return self.look([key])[key]
 
     def look(self, keys: Iterable[Key]) -> dict[Key, Resource | None]:
-        """As ``read``, of all at once: the host's network and the VMs are each read in one go."""
+        """As ``read``, of all at once: the host's network and the VMs are read in one go."""
         keys = list(keys)
         by_kind: dict[str, list[str]] = {}
         for kind, name in keys:
             by_kind.setdefault(kind, []).append(name)
         found: dict[Key, Resource | None] = {}
-        net = None
+        net, vms = None, None
         if by_kind.keys() & {Switch.kind, Uplink.kind}:
-            with told("read the host's network"):
-                net = hostnet.look(self._looks)
+            with told("read the host's network, and guests"):
+                net, vms = self._at_once(by_kind.get(Guest.kind, []))
         for kind, names in by_kind.items():
-            for name, thing in self._look(kind, names, net).items():
+            for name, thing in self._look(kind, names, net, vms).items():
                 found[kind, name] = thing
         return found
 
+    def _at_once(self, guests: list[str]) -> tuple[hostnet.Net, World | None]:
+        """The host's network, and these guests' VMs, None where one vanished meanwhile."""
+        sight = self.guests.sight
+        if not guests:
+            return hostnet.look(self._looks), None
+        net, vms = self.pool.read([hostnet.batch(), sight.batch(guests)])
+        seen = None if isinstance(vms, Refused) else sight.seen(vms, guests)
+        return hostnet.read(whole(net)), seen
+
     def _look(
-        self, kind: str, names: list[str], net: hostnet.Net | None
+        self, kind: str, names: list[str], net: hostnet.Net | None, vms: World | None
     ) -> Mapping[str, Resource | None]:
         if kind == Guest.kind:
-            return self.guests.look(names)
+            return self.guests.look(names, vms)
         if kind == Switch.kind:
             return self.switches.look(names, net)
         if kind == Uplink.kind:

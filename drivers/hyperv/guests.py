@@ -11,7 +11,7 @@ from drivers.hyperv.batches import Plan, guest_lock
 from drivers.hyperv.beats import Beats
 from drivers.hyperv.fit import LIVE, Fit
 from drivers.hyperv.ops import Refused
-from drivers.hyperv.parse import Seen
+from drivers.hyperv.parse import Seen, World
 from drivers.hyperv.pool import Pool
 from drivers.hyperv.sight import Sight
 from provision.driver import Target
@@ -42,11 +42,11 @@ class Guests:
         """As ``Driver.read``."""
         return self.look([name])[name]
 
-    def look(self, names: Iterable[str]) -> dict[str, Guest | None]:
+    def look(self, names: Iterable[str], seen: World | None = None) -> dict[str, Guest | None]:
         """As ``read``, of many at once."""
         names = [*names]
         with told("read guests"):
-            found = self.sight.look(names).ours
+            found = (seen or self.sight.look(names)).ours
         return {n: s.guest if (s := found.get(n)) is not None else None for n in names}
 
     def owned(self) -> list[str]:
@@ -69,7 +69,7 @@ class Guests:
     def has_checkpoint(self, name: str) -> bool:
         """As ``Keeper.has_checkpoint``."""
         with told(f"look at guest {name}"):
-            found = self.sight.look().ours.get(name)
+            found = self.sight.look([name]).ours.get(name)
         return found is not None and bool(found.snapshots)
 
     def checkpoint(self, name: str) -> None:
@@ -107,7 +107,7 @@ class Guests:
         seen = self.sight.last(name)
         if seen is None:
             with told(f"look at guest {name}"):
-                seen = self.sight.look().ours.get(name)
+                seen = self.sight.look([name]).ours.get(name)
         if seen is None:
             return {}
         return {

@@ -10,6 +10,8 @@ from drivers.hyperv import words
 from drivers.hyperv.ops import Batch, Call, Row
 from drivers.hyperv.together import Together
 
+Looks = Together[Batch, list[list[Row]]]
+
 JUMBO, IPV6 = "*JumboPacket", "ms_tcpip6"
 SWITCH = (
     "Name", "Id", "Notes", "SwitchType", "AllowManagementOS",
@@ -86,9 +88,14 @@ class Net:
     switches: Mapping[str, Standing]
 
 
-def look(together: Together) -> Net:
+def batch() -> Batch:
+    """What ``read`` is of."""
+    return Batch(ops=[*LOOK])
+
+
+def look(together: Looks) -> Net:
     """Now. Raises Refused and Unreachable."""
-    return read(together.ask(Batch(ops=[*LOOK])))
+    return read(together.ask(batch()))
 
 
 def read(rows: Sequence[Sequence[Row]]) -> Net:
@@ -115,10 +122,10 @@ def read(rows: Sequence[Sequence[Row]]) -> Net:
             rsc_known=name in merged,
         )
     by_description = {card.description: card.name for card in found.values()}
-    return Net(found, {s.name: s for s in _switches(switches, by_description)})
+    return Net(found, {s.name: s for s in standing(switches, by_description)})
 
 
-def _switches(rows: Sequence[Row], names: Mapping[str, str]) -> Iterator[Standing]:
+def standing(rows: Sequence[Row], names: Mapping[str, str]) -> Iterator[Standing]:
     for row in rows:
         single = row["NetAdapterInterfaceDescription"]
         several = _several(row["NetAdapterInterfaceDescriptions"] or single)

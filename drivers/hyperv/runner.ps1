@@ -34,7 +34,7 @@ function ConvertFrom-Given($given) {
 }
 
 function ConvertTo-Told($value) {
-    if ($null -eq $value) { return $null }
+    if ($null -eq $value -or $value -is [string]) { return $value }
     if ($value -is [Enum]) { return $value.ToString() }
     if ($value -is [Guid]) { return $value.ToString() }
     if ($value -is [DateTime]) { return $value.ToUniversalTime().ToString('o') }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 
@@ -20,6 +20,7 @@ from drivers.hyperv.parse import (
     World,
     world,
 )
+from drivers.hyperv.pool import Pool, whole
 from drivers.hyperv.together import Together
 from provision.errors import DriverError, Foreign
 
@@ -41,40 +42,57 @@ class Sight:
     All raise Refused and Unreachable.
     """
 
-    together: Together
+    pool: Pool
     testbed: str
     root: str
     grouped: bool
     _absent: set[str] = field(default_factory=set)
     _last: dict[str, Seen] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
+    _together: Together[frozenset[str], World] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._together = Together(self._look_for_all)
 
     def look(self, names: Iterable[str] = ()) -> World:
-        """All of them as they are now; those of ``names`` that are not there are remembered."""
-        vms, processors, adapters, disks, snapshots, *more = self._rows()
+        """Those of ``names``, or all, as they are now; who is not there is remembered."""
+        return self._together.ask(frozenset(names))
+
+    def _look_for_all(self, asked: Sequence[frozenset[str]]) -> list[World]:
+        """One look for who is asked for by anybody: all, where one asks so."""
+        names = frozenset[str]().union(*asked) if all(asked) else frozenset[str]()
+        for _ in range(TRIES - 1):
+            try:
+                return [self._seen_now(names)] * len(asked)
+            except Refused as e:
+                if isinstance(e.op, Call) and e.op.cmdlet == "Get-VM":
+                    raise
+        return [self._seen_now(names)] * len(asked)
+
+    def _seen_now(self, names: Collection[str]) -> World:
+        return self.seen(whole(self.pool.read([self.batch(names)])[0]), names)
+
+    def batch(self, names: Collection[str]) -> Batch:
+        """What ``seen`` is of. By name, as others may vanish meanwhile: then it is refused."""
+        patterns = words.vm_patterns(self.testbed, names)
+        batch = Batch(ops=[Call("Get-VM", {"Name": patterns}, select=VM)])
+        for cmdlet, select in PARTS:
+            batch.add(Call(cmdlet, {"VMName": patterns}, select=select))
+        for program in groups.LOOK if self.grouped else ():
+            batch.add(program)
+        return batch
+
+    def seen(self, told: Sequence[Sequence[Row]], names: Collection[str]) -> World:
+        """From what ``batch`` gave back."""
+        vms, processors, adapters, disks, snapshots, *more = told
         bound = groups.read(*(_lines(rows) for rows in more)) if self.grouped else None
         rows = Rows(vms, processors, adapters, disks, snapshots, bound)
         found = world(rows, self.testbed, self.root)
         with self._lock:
             self._absent |= {*names} - found.ours.keys() - found.foreign
-            self._last = dict(found.ours)
+            gone = {*(names or self._last)} - found.ours.keys()
+            self._last = {n: s for n, s in self._last.items() if n not in gone} | dict(found.ours)
         return found
-
-    def _rows(self) -> list[list[Row]]:
-        """What of a VM is asked after itself is asked by name: others may vanish meanwhile."""
-        all_of_them = words.vm_name(self.testbed, "*")
-        batch = Batch(ops=[Call("Get-VM", {"Name": all_of_them}, select=VM)])
-        for cmdlet, select in PARTS:
-            batch.add(Call(cmdlet, {"VMName": all_of_them}, select=select))
-        for program in groups.LOOK if self.grouped else ():
-            batch.add(program)
-        for _ in range(TRIES - 1):
-            try:
-                return self.together.ask(batch)
-            except Refused as e:
-                if isinstance(e.op, Call) and e.op.cmdlet == "Get-VM":
-                    raise
-        return self.together.ask(batch)
 
     def never_was(self, guest: str) -> bool:
         """Whether it was not there when last looked for; the next look is a real one."""
@@ -105,19 +123,18 @@ class Sight:
             raise DriverError(f"guest {guest} does not exist, and has no checkpoint")
         return found
 
-    def beats(self, wanted: Iterable[str]) -> tuple[set[str], set[str]]:
+    def beats(self, wanted: Collection[str]) -> tuple[set[str], set[str]]:
         """Waits, some seconds at most, until the integration services of one of them answer.
 
         Those that do, and those that run at all.
         """
         names = [words.vm_name(self.testbed, guest) for guest in sorted(wanted)]
         batch = Batch()
-        asked = {"Name": words.vm_name(self.testbed, "*")}
+        asked = {"Name": words.vm_patterns(self.testbed, wanted)}
         chosen = {"Name": names, "State": [RUNNING]}
         fields = ("Name", "Heartbeat")
         batch.add(Call("Get-VM", asked, select=fields, only=chosen, again=BEATS))
-        rows = self.together.ask_all([batch])[0]
-        assert not isinstance(rows, Exception)
+        rows = whole(self.pool.read([batch])[0])
         prefix = words.vm_name(self.testbed, "")
         runs = {str(r["Name"])[len(prefix) :]: str(r["Heartbeat"] or "") for r in rows[0]}
         return {g for g, told in runs.items() if told.startswith(ALIVE)}, set(runs)

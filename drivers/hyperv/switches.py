@@ -8,10 +8,10 @@ from threading import Lock
 
 from drivers.hyperv import hostnet, words
 from drivers.hyperv.api import EXISTS, told
-from drivers.hyperv.hostnet import Net, Standing
+from drivers.hyperv.batches import switches_named
+from drivers.hyperv.hostnet import Looks, Net, Standing
 from drivers.hyperv.ops import Batch, Call, Refused, Value, lock
 from drivers.hyperv.pool import Pool
-from drivers.hyperv.together import Together
 from drivers.hyperv.words import FLAVOUR
 from provision.errors import DriverError, Foreign, Unsupported
 from provision.resources import Switch
@@ -25,11 +25,12 @@ class Switches:
     """Kind ``switch`` of the driver. ``refused`` says why adapters may be no uplinks."""
 
     pool: Pool
-    looks: Together
-    changes: Together
+    looks: Looks
+    changes: Looks
     testbed: str
     refused: dict[str, str]
     _absent: set[str] = field(default_factory=set)
+    _dropped: set[str] = field(default_factory=set)
     _lock: Lock = field(default_factory=Lock)
 
     def read(self, name: str) -> Switch | None:
@@ -39,6 +40,10 @@ class Switches:
     def look(self, names: Iterable[str], net: Net | None = None) -> dict[str, Switch | None]:
         """As ``read``, of many at once."""
         names = [*names]
+        with self._lock:
+            dropped = net is None and {*names} <= self._dropped
+        if dropped and not any([self._bare(name) for name in names]):
+            return dict.fromkeys(names)
         net = net or self._net()
         with self._lock:
             self._absent |= {*names} - net.switches.keys()
@@ -63,6 +68,7 @@ class Switches:
         with self._lock:
             absent = want.name in self._absent  # when last looked for; the next look is a real one
             self._absent.discard(want.name)
+            self._dropped.discard(want.name)
         batch = Batch(_lock(want.name))
         if not absent:
             net = self._net()
@@ -83,7 +89,9 @@ class Switches:
                 raise
 
     def _drop(self, name: str) -> None:
-        found = self._own(self._net().switches.get(name))
+        with self._lock:
+            self._dropped.add(name)
+        found = self._own(self._bare(name))
         if found is None:
             return
         batch = Batch(_lock(name))
@@ -115,6 +123,13 @@ class Switches:
             raise Unsupported(f"switch {want.name}: the host itself has no address on it")
         if why := self.refused.get(want.uplink or ""):
             raise DriverError(f"switch {want.name}: uplink {want.uplink} is in use: {why}")
+
+    def _bare(self, name: str) -> Standing | None:
+        """The switch, with its adapters' descriptions in place of their names: a quick look."""
+        look = replace(switches_named(name), select=hostnet.SWITCH)
+        with told(f"look for switch {name}"):
+            rows = self.looks.ask(Batch(ops=[look]))[0]
+        return next(hostnet.standing(rows, {}), None)
 
     def _net(self) -> Net:
         with told("read switches"):
@@ -154,7 +169,7 @@ def _as_is(found: Standing, net: Net) -> Switch:
 
 def _add(batch: Batch, want: Switch, testbed: str) -> None:
     """The batch ends at once where the name is taken: two switches may have one name."""
-    batch.add(Call("Get-VMSwitch", select=("Id",), only={"Name": [want.name]}, expect="none"))
+    batch.add(replace(switches_named(want.name), expect="none"))
     named = {"Name": want.name, "Notes": words.switch_notes(testbed)}
     if want.uplink is None:
         batch.add(Call("New-VMSwitch", {**named, "SwitchType": PRIVATE}))
@@ -167,5 +182,5 @@ def _remove(batch: Batch, found: Standing) -> None:
     """That very one, if it is still there; the batch ends at once where VMs are on it."""
     cards = Call("Get-VMNetworkAdapter", {"All": True}, only=_on(found.name), expect="none")
     batch.add(cards)
-    mine = batch.add(Call("Get-VMSwitch", select=("Id",), only={"Id": [found.id]}))
+    mine = batch.add(replace(switches_named(found.name), only={"Id": [found.id]}))
     batch.add(Call("Remove-VMSwitch", {"Force": True, **NEVER}, {"VMSwitch": mine}))

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 
 from drivers.hyperv import hostnet, words
 from drivers.hyperv.api import told
-from drivers.hyperv.hostnet import IPV6, JUMBO, Card, Net
+from drivers.hyperv.hostnet import IPV6, JUMBO, Card, Looks, Net
 from drivers.hyperv.ops import Batch, Call, Row, Value, lock
 from drivers.hyperv.pool import Pool
-from drivers.hyperv.together import Together
 from provision.driver import UplinkFacts
 from provision.errors import DriverError
 from provision.resources import Uplink
@@ -48,8 +47,8 @@ class Uplinks:
     """Kind ``uplink`` of the driver: states, never made and never dropped."""
 
     pool: Pool
-    looks: Together
-    changes: Together
+    looks: Looks
+    changes: Looks
     refused: Mapping[str, str]
     #: as last seen; what is put once by that is looked at anew the next time
     _seen: dict[str, Card] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import ntpath
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,12 +29,28 @@ WORDS = {"paravirtual": SYNTHETIC, "emulated": LEGACY}
 NORMAL, NORMAL_HERE = 256, 100
 MOST_WEIGHT_HERE = 10_000
 MIB, MBIT = 1 << 20, 10**6
+MOST_PATTERNS = 16
 BEGIN = "[provision]"
 _RECORD = re.compile(re.escape(BEGIN) + r" (\{.*\})", re.ASCII)
 
 
 def vm_name(testbed: str, guest: str) -> str:
     return f"{testbed}-{guest}"
+
+
+def vm_patterns(testbed: str, guests: Iterable[str]) -> list[str]:
+    """Wildcards for these guests' VMs, that each is met by one of at most; few, else for all.
+
+    With wildcards since one that is missing is an error without; others may be met too.
+    """
+    names = sorted(guests)
+    if not 0 < len(names) <= MOST_PATTERNS:
+        return [vm_name(testbed, "*")]
+    found: list[str] = []
+    for name in names:
+        if not (found and name.startswith(found[-1])):
+            found.append(name)
+    return [vm_name(testbed, f"{name}*") for name in found]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import cast
 
 from drivers.hyperv import (
     batches,
@@ -19,7 +20,8 @@ from drivers.hyperv import (
 )
 from drivers.hyperv import uplinks as ups
 from drivers.hyperv.ops import Batch, Call, Operation, Value
-from drivers.hyperv.parse import VM, Seen
+from drivers.hyperv.parse import Seen
+from drivers.hyperv.pool import Pool
 from drivers.hyperv.shell import Answer
 from provision.resources import Guest, Switch, Uplink, Vnic
 
@@ -104,9 +106,9 @@ def operations() -> Iterator[Operation]:
         hostnet.Net({}, {}), (),
     )  # fmt: skip
     yield from _asked(lambda pool: examine.examine(pool, there))
-    yield Call("Get-VM", {"Name": "bed-*"}, select=VM)
-    for cmdlet, select in sight.PARTS:
-        yield Call(cmdlet, {"VMName": "bed-*"}, select=select)
+    looks = sight.Sight(cast(Pool, None), "bed", "D:\\", grouped=True)
+    for names in ([], ["vm1", "vm2"]):
+        yield from looks.batch(names).ops
     yield Call("Restart-Computer", {"Force": True, "Confirm": False})
     yield Call("Test-Path", {"LiteralPath": "D:\\"}, select=(".",))
     connections: dict[str, Value] = {"State": "Established"}

@@ -13,7 +13,10 @@ _LETTERS = frozenset('<>"|?*')
 
 
 class Volume:
-    """Drive C:, with ``capacity`` bytes; what a VHD takes is what was written to it."""
+    """Drive C:, with ``capacity`` bytes; what a VHD takes is what was written to it.
+
+    Several threads may use it: what is gone through is a copy.
+    """
 
     def __init__(self, capacity: int = 100 * GB) -> None:
         self.capacity = capacity
@@ -24,7 +27,7 @@ class Volume:
 
     @property
     def free(self) -> int:
-        return self.capacity - sum(file.size for file in self._files.values())
+        return self.capacity - sum(file.size for file in [*self._files.values()])
 
     def paths(self) -> list[str]:
         """All files and folders, for a look at what is left behind."""
@@ -89,8 +92,8 @@ class Volume:
         """With all below it."""
         key = self._sound(path)
         for kind in (self._files, self._folders):
-            for one in [k for k in kind if k == key or k.startswith(f"{key}\\")]:
-                del kind[one]
+            for one in [k for k in [*kind] if k == key or k.startswith(f"{key}\\")]:
+                kind.pop(one, None)
 
     def remove_empty(self, path: str) -> None:
         """As Directory.Delete. Raises FileFault where it is not there, or not empty."""
@@ -103,11 +106,10 @@ class Volume:
 
     def below(self, path: str) -> Iterator[str]:
         """Files and folders straight in a folder."""
-        key = self._sound(path)
-        names = [*self._folders.values(), *(f.path for f in self._files.values())]
-        for one in sorted(names):
-            if normal(ntpath.dirname(one)) == key and normal(one) != key:
-                yield one
+        begin = self._sound(path).rstrip("\\") + "\\"
+        several = [*self._folders.items(), *((k, f.path) for k, f in [*self._files.items()])]
+        inside = [(k, p) for k, p in several if k.startswith(begin) and len(k) > len(begin)]
+        yield from sorted(p for k, p in inside if "\\" not in k[len(begin) :])
 
     def disk(self, path: str) -> Disk | None:
         found = self.find(path)

@@ -7,6 +7,7 @@ import ntpath
 import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from tests.peers.powershell.values import EnumValue
 
@@ -182,6 +183,7 @@ class File:
         return self.length or len(self.data)
 
 
+@lru_cache(maxsize=4096)
 def normal(path: str) -> str:
     """A Windows path as it is compared."""
     return ntpath.normpath(path.replace("/", "\\")).lower().rstrip("\\")

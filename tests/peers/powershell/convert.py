@@ -6,6 +6,7 @@ import re
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 from tests.peers.powershell.errors import Unsupported, cannot_convert
@@ -49,6 +50,7 @@ _INTS: Mapping[str, tuple[int, int]] = {
 }  # fmt: skip
 
 
+@cache
 def type_ref(name: str) -> TypeRef:
     """The type that a literal such as ``[string[]]`` names."""
     name = re.sub(r"\s+", "", name)

@@ -160,18 +160,12 @@ class Expressions(Pipelines):
         return table
 
     def _variable(self, node: Node) -> Any:
-        name = node.text[1:].strip("{}")
-        return self.variable(name)
+        return self.variable(node.name)
 
     def variable(self, name: str) -> Any:
         low = name.lower()
-        fixed: Mapping[str, Callable[[], Any]] = {
-            "null": lambda: None, "true": lambda: True, "false": lambda: False,
-            "error": lambda: [*self.errors], "lastexitcode": lambda: self.exit_code,
-            "psversiontable": self.host.versions, "psedition": lambda: "Desktop",
-        }  # fmt: skip
-        if low in fixed:
-            return fixed[low]()
+        if (fixed := self._FIXED.get(low)) is not None:
+            return fixed(self)
         if low.startswith("env:"):
             return self.host.environment(name[4:])
         found = self.scopes.get("_" if low == "psitem" else name)
@@ -249,10 +243,8 @@ class Expressions(Pipelines):
     def put(self, target: Node, value: Any) -> None:
         match target.type:
             case "variable" | "braced_variable":
-                name = target.text[1:].strip("{}")
-                if name.lower() in ("null",):
-                    return
-                self.scopes.set(name, value)
+                if target.name.lower() != "null":
+                    self.scopes.set(target.name, value)
             case "cast_expression":
                 literal, inner = target.parts
                 self.put(inner, convert.cast(value, convert.type_ref(literal.text[1:-1])))
@@ -269,6 +261,11 @@ class Expressions(Pipelines):
             case _:
                 raise Unsupported(f"line {target.line}: assignment to {target.text}")
 
+    _FIXED: Mapping[str, Callable[[Expressions], Any]] = {
+        "null": lambda _: None, "true": lambda _: True, "false": lambda _: False,
+        "error": lambda self: [*self.errors], "lastexitcode": lambda self: self.exit_code,
+        "psversiontable": lambda self: self.host.versions(), "psedition": lambda _: "Desktop",
+    }  # fmt: skip
     _VALUES: Mapping[str, Callable[..., Any]] = {
         "logical_expression": _logical, "logical_argument_expression": _logical,
         "format_expression": _format, "format_argument_expression": _format,

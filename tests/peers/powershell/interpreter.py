@@ -57,8 +57,7 @@ class Interpreter(Expressions):
 
     def _if(self, node: Node, out: list[Any]) -> None:
         for clause in self._clauses(node):
-            condition = next(kid for kid in clause.kids if kid.field == "condition")
-            if truth(self.value(condition)):
+            if truth(self.value(clause.condition)):
                 return self.block(clause.of("statement_block"), out)
         otherwise = node.of("else_clause")
         if otherwise is not None:
@@ -96,18 +95,16 @@ class Interpreter(Expressions):
         return True
 
     def _while(self, node: Node, out: list[Any]) -> None:
-        condition = next(kid for kid in node.kids if kid.field == "condition")
-        while truth(self.value(condition)):
+        while truth(self.value(node.condition)):
             if not self._turn(node.of("statement_block"), out):
                 break
 
     def _do(self, node: Node, out: list[Any]) -> None:
-        condition = next(kid for kid in node.kids if kid.field == "condition")
         until = any(kid.type == "until" for kid in node.kids)
         while True:
             if not self._turn(node.of("statement_block"), out):
                 break
-            if truth(self.value(condition)) == until:
+            if truth(self.value(node.condition)) == until:
                 break
 
     def _for(self, node: Node, out: list[Any]) -> None:

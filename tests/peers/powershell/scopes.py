@@ -90,11 +90,11 @@ class Scopes:
 
     def get(self, name: str) -> Any:
         """MISSING where there is none."""
-        scope, _, bare = name.rpartition(":")
-        chain = self.chain[:1] if scope.lower() in ("script", "global") else self.chain
+        scope, _, bare = name.lower().rpartition(":")
+        chain = self.chain[:1] if scope in ("script", "global") else self.chain
         for values in reversed(chain):
-            if bare.lower() in values:
-                return values[bare.lower()]
+            if bare in values:
+                return values[bare]
         return MISSING
 
     def set(self, name: str, value: Any) -> None:

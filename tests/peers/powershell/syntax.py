@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import tree_sitter
 import tree_sitter_powershell
@@ -22,7 +22,7 @@ _KEPT = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Node:
     """``kids`` are in the order of the text, with punctuation; ``field`` is the grammar's word."""
 
@@ -35,14 +35,27 @@ class Node:
     named: bool
     field: str = ""
 
-    @property
+    @cached_property
     def parts(self) -> tuple[Node, ...]:
         """The kids that are not punctuation."""
         return tuple(kid for kid in self.kids if kid.named)
 
     def of(self, *types: str) -> Node | None:
         """The first kid of these types."""
-        return next((kid for kid in self.kids if kid.type in types), None)
+        for kid in self.kids:
+            if kid.type in types:
+                return kid
+        return None
+
+    @cached_property
+    def condition(self) -> Node:
+        """What an if or a loop asks."""
+        return next(kid for kid in self.kids if kid.field == "condition")
+
+    @cached_property
+    def name(self) -> str:
+        """Of a variable."""
+        return self.text[1:].strip("{}")
 
     def walk_last(self) -> Node:
         """The last part of the only statement: what is assigned."""
