@@ -9,10 +9,10 @@ from enum import StrEnum
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, cast, runtime_checkable
 
 from provision.errors import PreflightError, UserError
-from provision.resources import Guest, Key, Resource, StartMode, Tuning
+from provision.resources import Guest, Key, Resource, StartMode, Switch, Tuning
 
 if TYPE_CHECKING:
     from provision.capabilities import Capabilities
@@ -27,6 +27,7 @@ BUILTIN: Mapping[str, str] = {
     "fake": "drivers.fake:Fake",
     "hyperv": "drivers.hyperv.driver:Hyperv",
     "kvm": "drivers.kvm.driver:Kvm",
+    "native": "drivers.native.driver:Native",
     "vsphere": "drivers.vsphere.driver:Vsphere",
     "xenserver": "drivers.xenserver.driver:XenServer",
 }
@@ -149,6 +150,8 @@ class Facts:
     ``tunings`` those that a spec's wishes for dom0 and its uplinks become; ``most_nics`` is how
     many vNICs a guest may have besides its management's; ``mac_prefix`` is three octets, of which
     guests' MACs use the lower quarter; ``simulated`` guests have no inside that could be checked.
+    ``checkpoint`` is why guests cannot be brought back to clean, "" = they can; ``limits`` is what
+    holds guests to their CPUs and memory: the machine that each has, or the host's control groups.
     """
 
     hypervisor: str
@@ -176,6 +179,13 @@ class Facts:
     most_nics: int = 15
     mac_prefix: str = "52:54:00"
     simulated: bool = False
+    checkpoint: str = ""
+    limits: Literal["machine", "groups"] = "machine"
+
+    @property
+    def bare(self) -> bool:
+        """Whether guests have the uplinks themselves, with no switch between."""
+        return Switch.kind not in self.kinds
 
 
 @dataclass(frozen=True, slots=True)

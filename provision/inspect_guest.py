@@ -29,6 +29,45 @@ def pci(device):
     return {"pci_id": ":".join(ids), "pci": os.path.basename(path)} if all(ids) else {}
 
 
+def driver(name, link):
+    """Of real hardware, and of what has none: a veth pair's end."""
+    if os.path.exists(link):
+        return os.path.basename(os.path.realpath(link))
+    return said("ethtool", "-i", name).partition("\n")[0].replace("driver:", "").strip()
+
+
+def is_nic(name):
+    """Hardware, or the end of a veth pair whose other end is in another namespace."""
+    base = "/sys/class/net/" + name
+    if os.path.exists(base + "/device"):
+        return True
+    return read(base + "/iflink") != read(base + "/ifindex")
+
+
+def groups():
+    """What the control groups of this process hold it to; None = nothing, or it cannot be seen."""
+    at = {}
+    for line in read("/proc/self/cgroup").splitlines():
+        _, names, path = line.split(":", 2)
+        for name in names.split(",") if names else ["", "unified"]:
+            at[name] = path
+    quota, period = read_at(at, "cpu", "cpu.cfs_quota_us"), read_at(at, "cpu", "cpu.cfs_period_us")
+    if not quota:
+        quota, _, period = read_at(at, "", "cpu.max").partition(" ")
+    limit = read_at(at, "memory", "memory.limit_in_bytes") or read_at(at, "", "memory.max")
+    held = quota not in ("", "max", "-1")
+    return {
+        "quota_percent": int(quota) * 100 // int(period) if held else None,
+        "memory_mib": int(limit) >> 20 if limit not in ("", "max") else None,
+    }
+
+
+def read_at(at, controller, name):
+    if controller not in at:
+        return ""
+    return read("/".join(["/sys/fs/cgroup", controller, at[controller], name]))
+
+
 def nic(name, addresses):
     base = "/sys/class/net/" + name
     found = {
@@ -36,7 +75,7 @@ def nic(name, addresses):
         "mac": read(base + "/address"),
         "mtu": int(read(base + "/mtu") or 0),
         "state": read(base + "/operstate"),
-        "driver": os.path.basename(os.path.realpath(base + "/device/driver")),
+        "driver": driver(name, base + "/device/driver"),
         "addresses": addresses.get(name, []),
         "queues": len([q for q in os.listdir(base + "/queues") if q.startswith("rx-")]),
     }
@@ -54,9 +93,7 @@ def main():
         for link in links
         if link
     }
-    names = [
-        n for n in os.listdir("/sys/class/net") if os.path.exists(f"/sys/class/net/{n}/device")
-    ]
+    names = [n for n in os.listdir("/sys/class/net") if is_nic(n)]
     memory = read("/proc/meminfo").split("MemTotal:")[-1].split()[0]
     print(
         json.dumps(
@@ -72,6 +109,7 @@ def main():
                 "machine_id": read("/etc/machine-id"),
                 "boot_id": read("/proc/sys/kernel/random/boot_id"),
                 "netperf": (said("netperf", "-V").strip().splitlines() or [""])[0],
+                "groups": groups(),
                 "nics": [nic(name, addresses) for name in sorted(names)],
             }
         )

@@ -87,6 +87,8 @@ def _guest(
         "provision_accel": guest.accel,
         "provision_started": seen.get("started", ""),
         "provision_kernel": seen.get("kernel", ""),
+        # the guest is a host that is not ours: what we bring goes there, and nothing is installed
+        **({"provision_folder": seen["folder"], "netperf_keep": True} if "folder" in seen else {}),
     }
 
 

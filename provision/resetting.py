@@ -6,7 +6,7 @@ from typing import Any
 
 from provision.access import address
 from provision.driver import Keeper
-from provision.errors import Mismatch, WorldError
+from provision.errors import Mismatch, Unsupported, WorldError
 from provision.plan import Step, backwards, graph
 from provision.proving import doubtful, each, keep_console, verify
 from provision.resources import Guest, key, label
@@ -37,6 +37,8 @@ def revert(session: Session, testbed: Testbed) -> dict[str, dict[str, Any]]:
     What it sees of itself came back with its memory, and was verified before that was kept.
     Raises Mismatch, before anything changes, where a guest is missing or has no checkpoint.
     """
+    if why := session.driver.facts.checkpoint:
+        raise Unsupported(why, hint=f"provision reset --level recreate -n {session.spec.name}")
     _can_go_back(session, testbed)
     hint = f"provision reset --level recreate -n {session.spec.name}"
     session.access.hang_up(testbed.guests)
@@ -110,6 +112,8 @@ def keep_clean(session: Session, testbed: Testbed) -> None:
         session.journal.kept_clean(guest.name)
         session.progress(label(key(guest)), "done", "remembered as clean")
 
+    if session.driver.facts.checkpoint:
+        return
     kept = clean(session, testbed)
     if missing := [g for g in testbed.guests if g not in kept]:
         session.go_on("all is verified, and not remembered as clean yet")

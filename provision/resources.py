@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 StartMode = Literal["auto", "restore", "boot"]
 Latency = Literal["normal", "high"]
-Virt = Literal["pv", "pvh", "hvm"]
+Virt = Literal["pv", "pvh", "hvm", "host", "namespace"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,10 @@ class Switch:
 
 @dataclass(frozen=True, slots=True)
 class Vnic:
-    """A virtual NIC: ``model`` is the hypervisor's exact word, ``address`` is with its prefix."""
+    """A virtual NIC: ``model`` is the hypervisor's exact word, ``address`` is with its prefix.
+
+    Where a guest has an uplink itself, ``switch`` is that NIC and ``mac`` is "": the NIC's own.
+    """
 
     switch: str
     model: str
@@ -218,9 +221,14 @@ def needs(resource: Resource, among: Among) -> frozenset[Key]:
             wanted = {(Uplink.kind, uplink), BOOT} if uplink is not None else {BOOT}
         case Tuning(name=name) if key(resource) != BOOT:
             wanted = {BOOT, IRQBALANCE} if name.startswith("irq/") else {BOOT}
+            wanted |= {(Cable.kind, part) for part in name.split("/")}  # a setting of its near end
         case Guest(management=management, nics=nics):
             # host tuning first: a guest must never run, even for a moment, on CPUs kept from it
-            wanted = among.tunings | {(Switch.kind, nic.switch) for nic in (management, *nics)}
+            wanted = among.tunings | {
+                (kind, nic.switch)
+                for nic in (management, *nics)
+                for kind in (Switch.kind, Uplink.kind)
+            }
         case _:
             wanted = frozenset()
     return among.keys & wanted

@@ -11,6 +11,7 @@ from typing import Any
 from provision import inventory
 from provision.driver import Seated
 from provision.errors import Mismatch
+from provision.image import find
 from provision.measuring import influences
 from provision.measuring.results import Run, Sample, Subject
 from provision.measuring.stats import Stop
@@ -163,8 +164,12 @@ def _ready(session: Session, player: Player, playbook: str, what: str) -> Played
 
 
 def _pushed(session: Session) -> dict[str, str]:
-    """The guests' own netperf lies beside their image: the load generator gets the same bytes."""
-    beside = session.image.folder / "bin" if session.image else None
+    """The guests' own netperf lies beside their image: the load generator gets the same bytes.
+
+    Guests without an image get them too, so that figures from all hypervisors are of one netperf.
+    """
+    image = session.image or (find(session.state.images) if session.driver.facts.bare else None)
+    beside = image.folder / "bin" if image else None
     return {"netperf_push": str(beside)} if beside and beside.is_dir() else {}
 
 
@@ -175,7 +180,7 @@ def _subject(session: Session, guest: Guest, netperf: str) -> Subject:
         hypervisor=facts.hypervisor,
         version=facts.version,
         host=facts.host,
-        accel=facts.accel,
+        accel=guest.accel,
         nic=guest.nics[0].model,
         guests=spec.guests.count,
         vcpus=guest.vcpus,

@@ -97,10 +97,11 @@ def _is_interface(address: str) -> bool:
 
 def identity(guest: Guest, authorized_key: str, host_key: str, user: str = "root") -> Identity:
     """Who a guest of a testbed is. The machine id is the same whenever its NICs are."""
-    nics = [Nic(guest.management.mac, "mgmt", guest.management.address, guest.management.mtu)]
-    nics += [
-        Nic(nic.mac, f"link{number}", nic.address, nic.mtu)
-        for number, nic in enumerate(guest.nics, start=1)
+    names = ["mgmt", *(f"link{number}" for number in range(1, len(guest.nics) + 1))]
+    nics = [
+        Nic(nic.mac, name, nic.address, nic.mtu)
+        for name, nic in zip(names, (guest.management, *guest.nics), strict=True)
+        if nic.mac  # else it is the host's own, and no guest is to find it
     ]
     text = f"provision {guest.name} {guest.management.mac}"
     machine_id = hashlib.sha256(text.encode()).hexdigest()[:32]

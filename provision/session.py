@@ -91,7 +91,8 @@ class Session:
         if self.image is not None:
             image = self.image.digest
         else:
-            image = "" if self.driver.facts.simulated else self.spec.guests.image
+            facts = self.driver.facts
+            image = "" if facts.simulated or facts.bare else self.spec.guests.image
         return expand(self.spec, self.driver.facts, image)
 
 

@@ -105,7 +105,7 @@ def expand(spec: Spec, facts: Facts, image: str) -> Testbed:
     if problems := list(_unfit(spec, facts)):
         raise SpecError(problems, hint=f"provision doctor --hv {facts.hypervisor}")
     _refuse_taken(spec, facts)
-    links = tuple(_links(spec, _uplinks(spec, facts)))
+    links = tuple(_links(spec, _uplinks(spec, facts), bare=facts.bare))
     namespace = None if spec.uplinks else namespace_of(spec.name)
     guests = tuple(_guest(spec, facts, image, own) for own in of_guests(links).values())
     if problems := list(dict.fromkeys(w for guest in guests for w in facts.unfit(guest))):
@@ -151,7 +151,7 @@ def _unfit(spec: Spec, facts: Facts) -> Iterator[str]:
     if guests.nics_each > facts.most_nics:
         yield f"guests.nics_each: {hv} gives a guest at most {facts.most_nics} besides management"
     if spec.switch.type is not None and spec.switch.type not in facts.switch_flavours:
-        have = ", ".join(facts.switch_flavours)
+        have = ", ".join(facts.switch_flavours) or "none at all"
         yield f"switch.type: {hv} has no switch of type {spec.switch.type!r}; it has: {have}"
     for path, reason in facts.cannot.items():
         if _asked(spec, path):
@@ -260,7 +260,7 @@ def _uplinks(spec: Spec, facts: Facts) -> list[str]:
     return [u.name for u in found]
 
 
-def _links(spec: Spec, uplinks: list[str]) -> Iterator[Link]:
+def _links(spec: Spec, uplinks: list[str], *, bare: bool) -> Iterator[Link]:
     subnets = IPv4Network(spec.network.subnet).subnets(new_prefix=spec.network.prefix)
     next(subnets)  # the first is left out: with it, link 1 would be subnet 0
     short, each = tag(spec.name), spec.guests.nics_each
@@ -270,7 +270,7 @@ def _links(spec: Spec, uplinks: list[str]) -> Iterator[Link]:
             number=n,
             guest=f"{spec.guests.name}{(n - 1) // each + 1}",
             uplink=uplink,
-            switch=f"pv{short}b{n}",
+            switch=uplink if bare else f"pv{short}b{n}",
             port=far,
             guest_address=f"{subnet[2]}/{subnet.prefixlen}",
             client_address=f"{subnet[1]}/{subnet.prefixlen}",
@@ -314,10 +314,12 @@ def _lab(spec: Spec, namespace: str | None, links: tuple[Link, ...]) -> Iterator
 
 def flavour(spec: Spec, facts: Facts) -> str:
     """What each guest's switch is: as asked, else what the hypervisor usually has."""
-    return spec.switch.type or facts.switch_flavours[0]
+    return spec.switch.type or next(iter(facts.switch_flavours), "none")
 
 
 def _switches(spec: Spec, facts: Facts, links: tuple[Link, ...]) -> Iterator[Switch]:
+    if facts.bare:
+        return
     if spec.management.bridge is None:
         subnet = management_subnet(spec)
         yield Switch(f"pv{tag(spec.name)}m", address=f"{subnet[1]}/{subnet.prefixlen}")
@@ -352,16 +354,16 @@ def _guest(spec: Spec, facts: Facts, image: str, links: Sequence[Link]) -> Guest
         memory_mib=guests.memory_mib,
         image=image,
         management=Vnic(
-            switch=spec.management.bridge or f"pv{tag(spec.name)}m",
+            switch=spec.management.bridge or ("host" if facts.bare else f"pv{tag(spec.name)}m"),
             model=facts.beside.get(model, facts.words["paravirtual"]),
-            mac=mac(facts.mac_prefix, spec.name, number + 1, 0),
+            mac="" if facts.bare else mac(facts.mac_prefix, spec.name, number + 1, 0),
             address=str(at),
         ),
         nics=tuple(
             Vnic(
                 switch=link.switch,
                 model=model,
-                mac=mac(facts.mac_prefix, spec.name, number + 1, link.nic),
+                mac="" if facts.bare else mac(facts.mac_prefix, spec.name, number + 1, link.nic),
                 address=link.guest_address,
                 mtu=spec.switch.mtu,
                 rate_mbit=guests.nic.rate_mbit,

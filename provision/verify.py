@@ -38,23 +38,52 @@ def mismatches(wants: Iterable[Resource], have: Mapping[Key, Resource | None]) -
 def inside(guest: Guest, seen: Mapping[str, Any], facts: Facts) -> list[str]:
     """One line for everything that the guest itself sees other than asked."""
     found: list[str] = []
-    by_mac = {nic["mac"]: nic for nic in seen["nics"]}
-    wanted = (guest.management, *guest.nics)
-    for vnic in wanted:
-        nic = by_mac.pop(vnic.mac, None)
+    left = {nic["name"]: nic for nic in seen["nics"]}
+    for vnic in guest.nics if facts.bare else (guest.management, *guest.nics):
+        nic = next((n for n in left.values() if _is(vnic, n)), None)
         if nic is None:
-            found.append(f"{guest.name}: no NIC with MAC {vnic.mac} ({vnic.model}) inside")
+            what = f"MAC {vnic.mac} ({vnic.model})" if vnic.mac else f"address {vnic.address}"
+            found.append(f"{guest.name}: no NIC with {what} inside")
         else:
+            del left[nic["name"]]
             found += [f"{guest.name} {nic['name']}: {w}" for w in _nic(vnic, nic, facts)]
-    found += [f"{guest.name}: a NIC too many: {n['name']} {n['mac']}" for n in by_mac.values()]
+    if not facts.bare:  # else they are its host's
+        found += [f"{guest.name}: a NIC too many: {n['name']} {n['mac']}" for n in left.values()]
     if seen["hostname"] != guest.name:
         found.append(f"{guest.name}: its hostname is {seen['hostname']!r}")
+    return [*found, *(_grouped(guest, seen) if facts.limits == "groups" else _sized(guest, seen))]
+
+
+def _is(vnic: Vnic, nic: Mapping[str, Any]) -> bool:
+    return nic["mac"] == vnic.mac if vnic.mac else vnic.address in nic["addresses"]
+
+
+def _sized(guest: Guest, seen: Mapping[str, Any]) -> list[str]:
+    """Whether the machine has the size that was asked for."""
+    found = []
     if seen["cpus"] != guest.vcpus:
         found.append(f"{guest.name}: asked for {guest.vcpus} vCPUs, it sees {seen['cpus']}")
     if not 0.8 * guest.memory_mib <= seen["memory_kib"] / 1024 <= guest.memory_mib:
         found.append(
             f"{guest.name}: asked for {guest.memory_mib} MiB, it sees "
             f"{seen['memory_kib'] // 1024} MiB"
+        )
+    return found
+
+
+def _grouped(guest: Guest, seen: Mapping[str, Any]) -> list[str]:
+    """Whether the control groups that the guest finds itself in hold it as asked."""
+    found, groups = [], seen["groups"]
+    most = min(100 * guest.vcpus, guest.cap_percent or 100 * guest.vcpus)
+    if groups["quota_percent"] != most:
+        found.append(
+            f"{guest.name}: asked for {most} % of a CPU at most, its control group says "
+            f"{words(groups['quota_percent'])}"
+        )
+    if groups["memory_mib"] != guest.memory_mib:
+        found.append(
+            f"{guest.name}: asked for {guest.memory_mib} MiB, its control group says "
+            f"{words(groups['memory_mib'])}"
         )
     return found
 

@@ -1,24 +1,17 @@
-"""The emulated load generator's namespace, and the cables from it to the hypervisor's host."""
+"""The cables from the emulated load generator's namespace to the hypervisor's host."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
-from drivers.linux import reap
 from drivers.linux.links import Link, links, mark, sections, staged
+from drivers.linux.namespaces import IS
 from drivers.linux.script import Script
 from provision.errors import Foreign, HostError, Unsupported
 from provision.host import Host
-from provision.resources import Cable, Namespace
+from provision.resources import Cable
 
-#: for every NIC in the namespace: no IPv6 chatter, and ARP only for the NIC's own address
 TRIES = 5
-QUIET = {
-    "ipv6/conf/{}/disable_ipv6": 1,
-    "ipv4/conf/{}/arp_ignore": 1,
-    "ipv4/conf/{}/arp_announce": 2,
-}
 # A bucket must hold the largest packet that a guest's segmentation offload hands over (64 KiB and
 # the headers of its segments), or each would be cut up here at the CPU's cost; and what the wire
 # carries while a busy CPU is late to serve it (4 ms, the longest tick), or the rate is not reached.
@@ -28,18 +21,8 @@ LATE_S = 0.004
 RING_BYTES = 256 * 1514
 QUEUE_S = 0.020
 BYTES_PER_MBIT = 125_000
-# ip-netns(8) makes a file and then mounts the namespace on it: cut between, only the file is there
-_IS = 'is() { [ "$(stat -f -c %T "/run/netns/$1" 2>/dev/null)" = nsfs ]; }'
-_NETNS = f"""
-{_IS}
-for f in /run/netns/${{1:-*}}; do
-  n=${{f##*/}}
-  ! is "$n" || echo "$n $(ip -n "$n" -json link show lo)"
-done
-"""
-_STUB = f'{_IS}; is "$1" || rm -f "/run/netns/$1"'
 _LOOK = f"""
-{_IS}
+{IS}
 echo @@near; ip -d -json address show; echo @@near.qdiscs; tc -json qdisc show
 is "$1" || exit 0
 echo; echo @@far; ip -n "$1" -d -json address show; echo @@far.qdiscs; tc -n "$1" -json qdisc show
@@ -47,51 +30,12 @@ echo; echo @@far; ip -n "$1" -d -json address show; echo @@far.qdiscs; tc -n "$1
 
 
 class Cables:
-    """Kinds ``namespace`` and ``cable``; ``namespace`` is the only one that cables lead to."""
+    """Kind ``cable``; ``namespace`` is the only one that cables lead to."""
 
     def __init__(self, host: Host, testbed: str, namespace: str) -> None:
         self.host = host
         self.testbed = testbed
         self.namespace = namespace
-
-    def namespaces(self, name: str = "") -> dict[str, str]:
-        """The alias of ``lo`` in each namespace, or in that of this name; "" = it has none."""
-        found = {}
-        for line in self.host.run("sh", "-c", _NETNS, "netns", name).splitlines():
-            there, _, links = line.partition(" ")
-            rows = json.loads(links or "[]")
-            found[there] = rows[0].get("ifalias", "") if rows else ""
-        return found
-
-    def read_namespace(self, name: str) -> Namespace | None:
-        ours = self.namespaces(name).get(name) == mark(self.testbed)
-        return Namespace(name) if ours else None
-
-    def put_namespace(self, want: Namespace) -> None:
-        """It gets its name last: under it, it bears our mark from the first moment."""
-        if self._is_there(want.name):
-            return
-        self._sweep(want.name)
-        script = Script()
-        script.ip("link", "set", "lo", "alias", mark(self.testbed), "up")
-        for path, value in QUIET.items():
-            for which in ("all", "default"):
-                script.write(f"/proc/sys/net/{path.format(which)}", value)
-        script.sh(f"ip netns attach {want.name} $$")
-        script.run(self.host, "unshare", "--net")
-
-    def drop_namespace(self, name: str) -> None:
-        """Whatever runs inside is ended: a namespace of ours has nothing else to do."""
-        if not self._is_there(name):
-            self._sweep(name)
-            return
-        if self.host.run("ip", "netns", "pids", name):
-            self.host.run("python3", "-", name, input=Path(reap.__file__).read_text())
-        self.host.run("ip", "netns", "del", name)
-
-    def _sweep(self, name: str) -> None:
-        """Remove the file that a put left which was cut short."""
-        self.host.run("sh", "-c", _STUB, "sweep", name)
 
     def is_ours(self, link: Link) -> bool:
         return link.kind == "veth" and link.alias == mark(self.testbed)
@@ -167,16 +111,6 @@ class Cables:
         if want.rate_mbit is not None:
             _shape(script, stage, want)
         script.ip("link", "set", stage, "name", want.name)
-
-    def _is_there(self, name: str) -> bool:
-        """Whether the namespace exists and is ours; raises DriverError where it is another's."""
-        alias = self.namespaces(name).get(name)
-        if alias is not None and alias != mark(self.testbed):
-            raise Foreign(
-                f"namespace {name} exists on {self.host.name} without our mark",
-                hint=f"ip netns pids {name}",
-            )
-        return alias is not None
 
 
 def _mbit(qdiscs: str, nic: str) -> int | None:

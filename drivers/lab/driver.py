@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from drivers.lab.cables import Cables
 from drivers.lab.ports import Ports
 from drivers.linux.links import view
+from drivers.linux.namespaces import Namespaces
 from drivers.linux.uplinks import count, uplinks
 from provision.driver import Change, Check, Facts, UplinkFacts, Usage
 from provision.errors import DriverError, HostError, Unreachable, Unsupported
@@ -32,6 +33,7 @@ class Lab:
         self.machine = host.inside(namespace) if namespace else host
         self._ports = Ports(self.machine, testbed, real=namespace is None)
         self._cables = Cables(host, testbed, namespace) if namespace else None
+        self._namespaces = Namespaces(host, testbed)
         self.facts = _facts(host, emulated=namespace is not None)
 
     def ports(self) -> tuple[UplinkFacts, ...]:
@@ -44,7 +46,8 @@ class Lab:
             return self._port(name)
         if kind == Cable.kind:
             return self._emulated(key).read(name)
-        return self._emulated(key).read_namespace(name)
+        self._emulated(key)
+        return Namespace(name) if self._namespaces.is_ours(name) else None
 
     def put(self, want: Resource) -> None:
         """As ``Driver.put``. Raises PreflightError where something else uses a port."""
@@ -54,7 +57,8 @@ class Lab:
             case Cable():
                 self._emulated(key(want)).put(want)
             case Namespace():
-                self._emulated(key(want)).put_namespace(want)
+                self._emulated(key(want))
+                self._namespaces.make(want.name)
             case _:
                 raise DriverError(f"a load generator has no {want.kind}")
 
@@ -66,7 +70,8 @@ class Lab:
         if kind == Cable.kind:
             self._emulated(key).drop(name)
         else:
-            self._emulated(key).drop_namespace(name)
+            self._emulated(key)
+            self._namespaces.remove(name)
 
     def owned(self) -> Iterable[Key]:
         """Cables and namespaces; a real load generator has only states, which the journal knows."""
@@ -74,11 +79,9 @@ class Lab:
             return []
         links = view(self.host).links.values()
         found = [(Cable.kind, link.name) for link in links if self._cables.is_ours(link)]
-        return found + [
-            (Namespace.kind, name)
-            for name in self._cables.namespaces()
-            if self._cables.read_namespace(name)
-        ]
+        if self._namespaces.is_ours(self._cables.namespace):
+            found.append((Namespace.kind, self._cables.namespace))
+        return found
 
     def usage(self) -> Usage:
         counts = count(self.machine)
@@ -107,7 +110,7 @@ class Lab:
             return self._ports.read(name)
         except (HostError, Unreachable):  # ip and ssh both end with 255 when they get nowhere
             cables = self._cables
-            if cables is not None and not cables.namespaces(cables.namespace):
+            if cables is not None and not self._namespaces.aliases(cables.namespace):
                 return None  # the machine itself is not there yet
             raise
 

@@ -1,4 +1,4 @@
-"""Knobs of a Linux host: CPUs and weight of its own processes, and the CPUs of its interrupts.
+"""Knobs of a Linux host: CPUs and weight of its own processes, CPUs of interrupts, sysctls.
 
 ``dom0.cpus`` and ``dom0.weight`` are properties of systemd's slices on cgroup v2; elsewhere the
 host's processes move into a group ``provision-TESTBED`` and back.
@@ -20,7 +20,7 @@ from provision.host import Host
 from provision.resources import Key, Resource, Tuning, label
 from provision.units import cpu_list, cpus
 
-CPUS, WEIGHT, IRQ = "dom0.cpus", "dom0.weight", "irq/"
+CPUS, WEIGHT, IRQ, SYSCTL = "dom0.cpus", "dom0.weight", "irq/", "sysctl/"
 _PROBE = """
 echo @@root; id -u
 echo @@systemd; [ ! -d "$1" ] || echo yes
@@ -80,9 +80,9 @@ class LinuxTuning:
         has = self._host_has
         if has["root"] != "0":
             return f"{self.host.name}: only root may tune a host"
-        if name.startswith(IRQ):
+        if name.startswith((SYSCTL, IRQ)):
             balanced = "irqbalance runs and would move it again: systemctl stop irqbalance"
-            return balanced if has["irqbalance"] else ""
+            return balanced if has["irqbalance"] and name.startswith(IRQ) else ""
         if name not in (CPUS, WEIGHT):
             return f"there is no knob {name!r}"
         controller = "cpuset" if name == CPUS else "cpu"
@@ -97,7 +97,7 @@ class LinuxTuning:
         name = key[1]
         if self.why_not(name):
             return None
-        if name.startswith(IRQ) and not self._irq_exists(name):
+        if (file := _file(name)) and not self._exists(file):
             return None
         return Tuning(name, self._read(name))
 
@@ -108,7 +108,9 @@ class LinuxTuning:
         if reason := self.why_not(want.name):
             raise PreflightError(f"{self.host.name}: {want.name}: {reason}")
         _check(want)
-        if want.name.startswith(IRQ):
+        if want.name.startswith(SYSCTL):
+            self.host.write(_file(want.name), want.value)
+        elif want.name.startswith(IRQ):
             self._put_irq(want)
         elif self._slices("cpuset" if want.name == CPUS else "cpu"):
             linux_slices.put(self.host, _property(want.name), want.value, self.places.systemd)
@@ -140,8 +142,8 @@ class LinuxTuning:
         return None
 
     def _read(self, name: str) -> str:
-        if name.startswith(IRQ):
-            return self.host.read(_irq_file(name))
+        if file := _file(name):
+            return self.host.read(file)
         if self._slices("cpuset" if name == CPUS else "cpu"):
             return linux_slices.read(self.host, _property(name), self.places.v2)
         group = self._group(name)
@@ -163,12 +165,12 @@ class LinuxTuning:
         outside: list[int] = json.loads(printed)["outside"]
         return outside
 
-    def _irq_exists(self, name: str) -> bool:
-        return bool(self.host.run("sh", "-c", '[ ! -e "$1" ] || echo yes', "irq", _irq_file(name)))
+    def _exists(self, file: str) -> bool:
+        return bool(self.host.run("sh", "-c", '[ ! -e "$1" ] || echo yes', "knob", file))
 
     def _put_irq(self, want: Tuning) -> None:
         try:
-            self.host.write(_irq_file(want.name), want.value)
+            self.host.write(_file(want.name), want.value)
         except HostError as e:
             if "Input/output error" not in str(e):
                 raise
@@ -184,13 +186,16 @@ def _property(name: str) -> linux_slices.Property:
     return linux_slices.CPUS if name == CPUS else linux_slices.WEIGHT
 
 
-def _irq_file(name: str) -> str:
-    return f"/proc/irq/{name.removeprefix(IRQ)}/smp_affinity_list"
+def _file(name: str) -> str:
+    """Where the kernel has a knob of its own; "" = it is no such."""
+    if name.startswith(IRQ):
+        return f"/proc/irq/{name.removeprefix(IRQ)}/smp_affinity_list"
+    return f"/proc/sys/{name.removeprefix(SYSCTL)}" if name.startswith(SYSCTL) else ""
 
 
 def _check(want: Tuning) -> None:
     """Raise Unsupported for a value that could not be read back as it is."""
-    if want.value == _NORMAL.get(want.name) or ";" in want.value:
+    if want.value == _NORMAL.get(want.name) or ";" in want.value or want.name.startswith(SYSCTL):
         return
     try:
         same = str(int(want.value)) if want.name == WEIGHT else cpu_list(cpus(want.value))

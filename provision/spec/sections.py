@@ -99,7 +99,8 @@ class Guests(Section):
     virt: Virt | None = Field(
         default=None,
         description="How the guests are virtualized where there is a choice (Xen: `pv`, `pvh`, "
-        "`hvm`); empty is what the hypervisor usually does.",
+        "`hvm`; native: `host`, the NICs where they are, or `namespace`, a network namespace for "
+        "each guest's); empty is what the hypervisor usually does.",
     )
     image: Image = Field(
         default="debian12",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -31,6 +33,7 @@ class Peer:
     """A running peer. ``switches`` has what the guest needs, the data switch last.
 
     ``uplink`` is None where uplinks have no state of their own; ``other_mtu`` is one that it takes.
+    ``second`` is what another NIC of the guest stands on, by default the first of the switches.
     """
 
     driver: Driver
@@ -41,6 +44,7 @@ class Peer:
     stop: Callable[[Guest], None]
     foreign: Callable[[Resource], AbstractContextManager[Callable[[], bool]]]
     other_mtu: int = 1400
+    second: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,13 +130,16 @@ def kvm_real(folder: Path) -> Iterator[Peer]:
 
 
 @contextmanager
-def cabled(host: Host) -> Iterator[None]:
-    """An uplink on the host: one end of a veth pair."""
-    host.run("ip", "link", "add", "pvcontractu", "type", "veth", "peer", "name", "pvcontractf")
+def cabled(host: Host, *names: str) -> Iterator[None]:
+    """Uplinks on the host: each one end of a veth pair."""
+    names = names or ("pvcontractu",)
+    for name in names:
+        host.run("ip", "link", "add", name, "type", "veth", "peer", "name", f"{name}f")
     try:
         yield
     finally:
-        host.run("ip", "link", "del", "pvcontractu", check=False)
+        for name in names:
+            host.run("ip", "link", "del", name, check=False)
 
 
 @contextmanager
@@ -216,6 +223,46 @@ def xen(_folder: Path) -> Iterator[Peer]:
     yield Peer(driver, uplink, switches, guest, others, stop, foreign)
     conn.close()
     driver.close()
+
+
+@contextmanager
+def native(folder: Path) -> Iterator[Peer]:
+    """The machine itself, with two cables for NICs."""
+    from drivers.libvirt.marks import tap
+    from drivers.native.driver import Native
+
+    with cabled(Host(), "pvcontractu", "pvcontractv"):
+        for name in ("pvcontractu", "pvcontractv"):
+            Host().run("ip", "link", "set", name, "up")
+        driver = Native(Target(TESTBED, folder, identity=who))
+        uplink = Uplink("pvcontractu", up=True)
+        nic = Vnic("pvcontractu", "uplink", "", "198.18.250.2/24")
+        guest = Guest(
+            "vm1", vcpus=1, memory_mib=512, image="", accel="host",
+            management=Vnic("host", "uplink", "", "198.19.250.10/24"), nics=(nic,),
+        )  # fmt: skip
+        group = Path("/sys/fs/cgroup/cpu") / f"provision.{TESTBED}.vm1" / "cgroup.procs"
+
+        def stop(g: Guest) -> None:
+            for pid in group.read_text().split():
+                os.kill(int(pid), signal.SIGKILL)
+            end = time.monotonic() + 10
+            while group.read_text().split() and time.monotonic() < end:
+                time.sleep(0.01)  # until the kernel has reaped them
+
+        @contextmanager
+        def foreign(thing: Resource) -> Iterator[Callable[[], bool]]:
+            name = tap(TESTBED, "vm1", 0)
+            Host().run("ip", "link", "add", name, "type", "bridge")
+            before = Host().run("ip", "-json", "link", "show", name)
+            yield lambda: Host().run("ip", "-json", "link", "show", name) == before
+            Host().run("ip", "link", "del", name)
+
+        other = replace(nic, address="198.18.251.3/24")
+        others = (*variants(guest)[:-1], replace(guest, memory_mib=256),
+                  replace(guest, nics=(other,)))  # fmt: skip
+        yield Peer(driver, uplink, (), guest, others, stop, foreign, second="pvcontractv")
+        driver.close()
 
 
 @contextmanager
@@ -398,6 +445,7 @@ PEERS = (
     PeerType("fake", fake),
     PeerType("kvm-simulated", kvm_simulated, tuple(machines.marks)),
     PeerType("kvm", kvm_real, live),
+    PeerType("native", native, live),
     PeerType("xen", xen, (*live, pytest.mark.xen)),
     PeerType("vsphere-vcenter", vcenter),
     PeerType("vsphere-esxi", esxi),

@@ -3,7 +3,8 @@
 #   install                the same, installing the distribution's package where there is none
 #   serve S ADDRESS PORT…  a netserver for each address and port, afresh, that ends by itself
 #                          after S seconds
-# Exit 3 = no usable netperf here. FOLDER has what is pushed (bin), the process ids and the log.
+# Exit 3 = no usable netperf here. FOLDER has what is pushed (bin), the process ids and the log;
+# KEEP says that the machine's own services are not ours to end.
 set -eu
 PATH=$FOLDER/bin:$PATH:/usr/sbin:/sbin
 pidfile=$FOLDER/netserver.pid
@@ -95,7 +96,7 @@ serve() {
   shift
   stop
   # Debian's package starts one of its own, on all addresses
-  if [ -x /etc/init.d/netperf ] && pidof netserver > /dev/null; then
+  if [ -z "${KEEP-}" ] && [ -x /etc/init.d/netperf ] && pidof netserver > /dev/null; then
     /etc/init.d/netperf stop && update-rc.d netperf disable
   fi > /dev/null 2>&1 || true
   : > "$log"

@@ -1,0 +1,106 @@
+"""What a host without a hypervisor is and can do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from drivers.linux.cells import LIVE, NEEDS
+from drivers.linux.links import sections
+from drivers.linux.tuning import NEEDS as TUNING_NEEDS
+from drivers.linux.tuning import SYSCTL
+from provision.capabilities import Capabilities
+from provision.driver import Change, Dom0, NicModel, UplinkFacts, host_tunings
+from provision.host import Host
+from provision.resources import Tuning
+
+HOST, NAMESPACE = "host", "namespace"
+UPLINK = "uplink"
+#: each NIC answers ARP for its own address alone, as a guest's does (ip-sysctl(5))
+ARP = {"arp_ignore": "1", "arp_announce": "2"}
+_ALONE = "a native guest is the host itself: "
+CAPABILITIES = Capabilities(
+    nic_models={UPLINK: NicModel(UPLINK, (), ())},
+    words={"paravirtual": UPLINK},
+    switches=(),
+    refused={
+        "guests.image": f"{_ALONE}it has no disk",
+        "guests.start": f"{_ALONE}it runs already",
+        "guests.user": f"{_ALONE}its login is root's",
+        "guests.cpu.emulator_pin": f"{_ALONE}there is no emulator",
+        "guests.cpu.reserve_percent": "Linux's scheduler reserves no CPU time: guests.cpu.pin",
+        "guests.memory_reserve_mib": "nothing here keeps memory for one guest",
+        "guests.latency": "there is no hypervisor to schedule for it: guests.cpu.pin",
+        "guests.nic.rate_mbit": "the guest's NIC is the uplink itself; lab.rate shapes its cable",
+        "management.bridge": f"{_ALONE}no bridge is needed to reach it",
+        "dom0.cap_percent": "the host's own processes have a weight and no cap: dom0.weight",
+        "dom0.memory_mib": "the host keeps the memory that guests leave it: guests.memory",
+        "hypervisor.accel": f"{_ALONE}nothing executes its instructions but the CPU",
+        **{
+            f"hypervisor.{word}": "SSH says all of it: hypervisor.uri: ssh://root@host"
+            for word in ("user", "password", "auth", "tls", "host", "pool", "ssh")
+        },
+        "hypervisor.storage": "there are no disks",
+    },
+    depends={**TUNING_NEEDS, **NEEDS},
+    checkpoint="a native guest has no checkpoint: it is the host itself; "
+    "reset --level process or recreate",
+)
+CHANGE: Mapping[tuple[str, str], Change] = {
+    **{("guest", field): Change.LIVE for field in LIVE},
+    **{("guest", field): Change.RESTART for field in ("management", "nics", "accel", "running")},
+    ("guest", "image"): Change.RESTART,
+}
+_PROBE = """
+echo @@release; uname -r
+echo @@name; uname -n
+echo @@cpus; grep -c '^processor' /proc/cpuinfo
+echo @@memory; grep -m1 MemTotal /proc/meminfo
+echo @@system; . /etc/os-release 2>/dev/null && echo "$PRETTY_NAME" || :
+echo @@root; id -u
+echo @@sshd; PATH=$PATH:/usr/sbin:/sbin command -v sshd || :
+echo @@python; python3 -c 'import sys; print(sys.version_info >= (3, 9))' 2>/dev/null || :
+echo @@v2; grep -cw cpu /sys/fs/cgroup/cgroup.controllers 2>/dev/null || :
+echo @@locked; grep -q '^root:!' /etc/shadow 2>/dev/null && echo yes || :
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The host. ``v2``: cgroup v2 shares out its CPU time; ``locked``: root has no password."""
+
+    name: str
+    release: str
+    system: str
+    cpus: int
+    memory_mib: int
+    root: bool
+    sshd: str
+    python: bool
+    v2: bool
+    locked: bool
+
+
+def look(host: Host) -> Machine:
+    """Ask the host, in one command."""
+    seen = sections(host.run("sh", "-c", _PROBE))
+    return Machine(
+        name=seen["name"],
+        release=seen["release"],
+        system=seen["system"],
+        cpus=int(seen["cpus"]),
+        memory_mib=int(seen["memory"].split()[1]) // 1024,
+        root=seen["root"] == "0",
+        sshd=seen["sshd"],
+        python=seen["python"] == "True",
+        v2=seen["v2"] not in ("", "0"),
+        locked=bool(seen["locked"]),
+    )
+
+
+def tunings(dom0: Dom0, uplinks: tuple[UplinkFacts, ...]) -> Iterator[Tuning]:
+    """Beside what any host's are: the ARP settings that a guest of its own would have."""
+    yield from host_tunings(dom0, uplinks)
+    for uplink in uplinks:
+        for word, value in ARP.items():
+            yield Tuning(f"{SYSCTL}net/ipv4/conf/{uplink.name}/{word}", value)
