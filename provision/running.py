@@ -57,7 +57,7 @@ def run(session: Session) -> Done:
     chosen = [find(name) for name in spec.run.workloads]
     _fit(guests, chosen)
     hosts = inventory.build(session.state, spec)
-    machines = _machines(session, links)
+    machines = _machines(session, links, guests)
     before = influences.look(machines)
     kept = {"spec": describe(spec), "facts": facts, "host": host_facts(session),
             influences.BEFORE: before}  # fmt: skip
@@ -101,11 +101,18 @@ def _pair(link: Link, *, several: bool) -> Pair:
     )  # fmt: skip
 
 
-def _machines(session: Session, links: Sequence[Link]) -> influences.Machines:
-    """Those beside the guests that commands reach, each with its NICs on the links."""
-    found = {"load generator": (session.load_generator, [link.port for link in links])}
+def _machines(
+    session: Session, links: Sequence[Link], guests: Sequence[Guest]
+) -> influences.Machines:
+    """Those that commands reach, each with its NICs on the links; a guest with all of its own."""
+    found = {"the load generator": (session.load_generator, [link.port for link in links])}
     if isinstance(session.driver, Seated):
-        found["hypervisor's host"] = (session.driver.host, [link.uplink for link in links])
+        found["the hypervisor's host"] = (session.driver.host, [link.uplink for link in links])
+    if not session.driver.facts.simulated:
+        facts = session.journal.facts()
+        for guest in guests:
+            nics = [nic["name"] for nic in facts.get(guest.name, {}).get("nics", ())]
+            found[guest.name] = (session.access.host(guest), nics)
     return found
 
 

@@ -56,10 +56,10 @@ def remarks(before: Influences, after: Influences) -> Iterator[str]:
     for name, was in before.items():
         now = after.get(name, {})
         if "lacks" in was:
-            yield f"the {name} does not tell what may influence figures: {was['lacks']}"
+            yield f"{name} does not tell what may influence figures: {was['lacks']}"
         if "lacks" in was or "lacks" in now or not now:
             continue
-        yield from (f"the {name}: {words} during the run" for words in _changed(was, now))
+        yield from (f"{name}: {words} during the run" for words in _changed(was, now))
         if was["boot_id"] not in told:
             yield from _ran(name, was, now)
             told.add(was["boot_id"])
@@ -80,7 +80,7 @@ def _ran(name: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[
     first, last = was[MOVING], now[MOVING]
     stolen_s = last["steal_s"] - first["steal_s"]
     if stolen_s >= BUSY_S:
-        yield f"{stolen_s:.1f} s of CPU were taken from the {name} by what it runs on itself"
+        yield f"{stolen_s:.1f} s of CPU were taken from {name} by what it runs on itself"
     used: dict[str, float] = {}
     for process, cpu_s in last["processes"].items():
         program = process.split(" ", 1)[1]
@@ -89,4 +89,4 @@ def _ran(name: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[
             used[program] = used.get(program, 0.0) + grown_s
     most = sorted(used.items(), key=lambda row: -row[1])[:MOST]
     if told := [f"{program} {cpu_s:.0f} s" for program, cpu_s in most if cpu_s >= BUSY_S]:
-        yield f"what else ran on the {name}: {', '.join(told)} of CPU"
+        yield f"what else ran on {name}: {', '.join(told)} of CPU"

@@ -32,7 +32,9 @@ class Summary:
     """One workload's valid samples. ``taken`` counts all, ``redone`` those after a first try.
 
     ``guests_mbit`` is by guest, ``links_mbit`` by stream. ``range_mbit`` is from the least to the
-    most that any guest had in any sample, ``links_range_mbit`` that any stream had; ``jain`` is the
+    most that any guest had in any sample, ``links_range_mbit`` that any stream had;
+    ``host_percent`` is all the host's CPUs together, in per cent of one, and beside it the same for
+    each Mbit/s; ``jain`` is the
     mean of the samples' own indices among their streams, ``jain_least`` the least of them. Of
     latencies and losses each sample counts with that of its worst stream.
     """
@@ -46,6 +48,7 @@ class Summary:
     guests_mbit: Mapping[str, Interval]
     range_mbit: tuple[float, float] | None
     host_percent: Interval | None
+    host_percent_per_mbit: Interval | None
     jain: float | None
     jain_least: float | None
     links_mbit: Mapping[str, Interval]
@@ -117,6 +120,8 @@ def _summary(name: str, taken: Sequence[Sample]) -> Summary:
     guests, links = ([f.guests_mbit for f in findings], [f.streams_mbit for f in findings])
     fair = [j for f in findings if (j := jain(list(f.shares.values()))) is not None]
     host = [sum(f.host_percent) for f in findings if f.host_percent]
+    cost = [sum(f.host_percent) / f.aggregate_mbit for f in findings
+            if f.host_percent and f.aggregate_mbit]  # fmt: skip
     return Summary(
         workload=name,
         direction=taken[0].direction,
@@ -127,6 +132,7 @@ def _summary(name: str, taken: Sequence[Sample]) -> Summary:
         guests_mbit=_means(guests),
         range_mbit=_range(guests),
         host_percent=interval(host) if host else None,
+        host_percent_per_mbit=interval(cost) if cost else None,
         jain=sum(fair) / len(fair) if fair else None,
         jain_least=min(fair, default=None),
         links_mbit=_means(links),

@@ -161,6 +161,7 @@ def _cells(summary: Summary, samples: Sequence[Sample], several: bool) -> dict[s
     worst = _extremes(summary, samples)
     valid = summary.taken - summary.invalid
     redone = f", {summary.redone} redone" if summary.redone else ""
+    cost = summary.host_percent_per_mbit
 
     def shown(value: float | None, form: str) -> str:
         return "-" if value is None else format(value, form)
@@ -180,6 +181,7 @@ def _cells(summary: Summary, samples: Sequence[Sample], several: bool) -> dict[s
         "skew ms": shown(worst["skew_ms"], ".0f"),
         "NICs %": shown(worst["disagreement_percent"], ".2f"),
         "CPU %": shown(summary.host_percent.mean if summary.host_percent else None, ".0f"),
+        "CPU %/Mbit": shown(cost.mean if cost else None, ".3f"),
         "valid": f"{valid} of {summary.taken}{redone}",
     }
 

@@ -18,12 +18,12 @@ def test_this_machine_tells_of_itself() -> None:
     pids = {p.split()[0] for p in found["moving"]["processes"]}
     assert f"{os.getppid()}" in pids
     assert f"{os.getpid()}" not in pids, "the controller tells of itself"
-    assert not list(remarks({"host": found}, {"host": found}))
+    assert not list(remarks({"the host": found}, {"host": found}))
 
 
 def test_a_machine_without_python_is_told() -> None:
     mute = Host("mute", ("env", "-i", "PATH=/nowhere"))
-    found = look({"load generator": (mute, [])})
+    found = look({"the load generator": (mute, [])})
     (line,) = remarks(found, found)
     assert line.startswith("the load generator does not tell what may influence figures: mute")
 
@@ -43,7 +43,7 @@ def seen(**more: Any) -> dict[str, Any]:
 def test_what_changes_during_a_run_is_told() -> None:
     after = copy.deepcopy(seen(governor=["powersave"]))
     after["nics"]["eth1"]["offloads"] = []
-    told = sorted(remarks({"host": seen()}, {"host": after}))
+    told = sorted(remarks({"the host": seen()}, {"the host": after}))
     assert told == [
         "the host: governor went from ['performance'] to ['powersave'] during the run",
         "the host: nics.eth1.offloads went from ['tso'] to nothing during the run",
@@ -56,7 +56,7 @@ def test_what_else_ran_is_told_but_not_the_load_itself() -> None:
         "load": "3", "steal_s": 4.5,
         "processes": {"7 cron": 1.2, "9 netperf": 60.0, "11 backup": 7.0, "12 backup": 3.0},
     }  # fmt: skip
-    told = list(remarks({"host": seen(), "load": seen()}, {"host": after, "load": after}))
+    told = list(remarks({"the host": seen(), "load": seen()}, {"the host": after, "load": after}))
     assert told == [
         "3.5 s of CPU were taken from the host by what it runs on itself",
         "what else ran on the host: backup 10 s of CPU",
