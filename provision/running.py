@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from provision import image as images
 from provision import inventory
 from provision.driver import Seated
 from provision.errors import Mismatch
-from provision.image import find
 from provision.measuring import influences
 from provision.measuring.results import Run, Sample, Subject
 from provision.measuring.stats import Stop
@@ -175,7 +175,9 @@ def _pushed(session: Session) -> dict[str, str]:
 
     Guests without an image get them too, so that figures from all hypervisors are of one netperf.
     """
-    image = session.image or (find(session.state.images) if session.driver.facts.bare else None)
+    image = session.image or (
+        images.find(session.state.images) if session.driver.facts.bare else None
+    )
     beside = image.folder / "bin" if image else None
     return {"netperf_push": str(beside)} if beside and beside.is_dir() else {}
 
