@@ -29,6 +29,7 @@ BUILTIN: Mapping[str, str] = {
     "kvm": "drivers.kvm.driver:Kvm",
     "native": "drivers.native.driver:Native",
     "vsphere": "drivers.vsphere.driver:Vsphere",
+    "xen": "drivers.xen.driver:Xen",
     "xenserver": "drivers.xenserver.driver:XenServer",
 }
 

@@ -23,6 +23,7 @@ from drivers.libvirt.disks import Disks
 from drivers.linux.net import FLAVOURS, LinuxNet
 from drivers.xen.domains import Domains
 from drivers.xen.facts import (
+    CAPABILITIES,
     EMULATED,
     MAC_PREFIX,
     MODELS,
@@ -36,7 +37,7 @@ from drivers.xen.facts import (
 from drivers.xen.guests import Guests
 from drivers.xen.restart import refuse, restart
 from provision.driver import LOOKS_AT_ONCE, Check, Dom0, Facts, Target, UplinkFacts, Usage
-from provision.errors import DriverError, Unreachable, Unsupported
+from provision.errors import DriverError, SpecError, Unreachable, Unsupported
 from provision.host import Host
 from provision.resources import BOOT, Guest, Key, Resource, Switch, Tuning, Uplink, label
 
@@ -47,6 +48,7 @@ class Xen:
     """The driver. ``host`` overrides where commands go; by default it follows from the URI."""
 
     takes_image = True
+    capabilities = CAPABILITIES
 
     def __init__(self, target: Target, host: Host | None = None) -> None:
         with ExitStack() as opening:
@@ -166,8 +168,15 @@ class Xen:
 
     def _tunings(self, dom0: Dom0, uplinks: tuple[UplinkFacts, ...]) -> Iterator[Tuning]:
         asked = replace(dom0, network_backend=None)  # bridges and Open vSwitch may be side by side
-        base = self._grub.base() if _boots(asked) else {}
-        yield from wishes.tunings(asked, uplinks, self._machine.dom0, base, self.knobs.balancer())
+        base, why = self._grub.base() if _boots(asked) else {}, self._grub.why_not()
+        found = wishes.tunings(asked, uplinks, self._machine.dom0, base, self.knobs.balancer())
+        for tuning in found:
+            if tuning.name == BOOT[1] and why and tuning != self.boot.read():
+                raise SpecError([
+                    f"dom0.pin: {dom0.pin} is a matter of the hypervisor's boot options: {why}; "
+                    "what works: a pin on other CPUs than 0-N for as many vCPUs as dom0 has"
+                ])  # fmt: skip
+            yield tuning
 
     def _facts(self) -> Facts:
         machine = self._machine

@@ -10,7 +10,9 @@ from drivers.dom0 import xl
 from drivers.dom0.look import State, state
 from drivers.libvirt.marks import vnics
 from drivers.linux.links import sections
+from drivers.linux.net import FLAVOURS
 from drivers.xen.xml import HVM, NETFRONT, PV, PVH
+from provision.capabilities import MODEL, SWITCH, Capabilities
 from provision.driver import Change, NicModel, Target
 from provision.errors import PreflightError, Unsupported
 from provision.host import Host
@@ -28,6 +30,47 @@ WORDS = {"paravirtual": NETFRONT, "emulated": "rtl8139"}
 LIVE = ("weight", "cap_percent", "pins")
 RESTART = ("vcpus", "memory_mib", "management", "nics", "accel", "running")
 MAC_PREFIX = "00:16:3e"
+_BOOTS = "the hypervisor's boot options are taken when the host boots"
+_GRUB = "GRUB and update-grub in dom0"
+_SCHED = "the scheduler credit2 or credit"
+_QEMU = "HVM guests: a CPU with VT-x or SVM, and Xen's QEMU in dom0"
+#: whatever the host; what else it must have, it is asked for
+CAPABILITIES = Capabilities(
+    nic_models=MODELS,
+    words=WORDS,
+    switches=FLAVOURS,
+    refused={
+        "guests.cpu.emulator_pin": "what works for guests is in dom0: dom0.pin",
+        "guests.cpu.reserve_percent": "Xen's schedulers reserve no CPU time; give the guest CPUs "
+        "of its own: guests.cpu.pin",
+        "guests.memory_reserve_mib": "all memory of a guest is its own already",
+        "guests.latency": "Xen has no such word; give the guest CPUs of its own: guests.cpu.pin",
+        **{
+            f"hypervisor.{word}": "libvirt's URI says all of it: hypervisor.uri"
+            for word in ("user", "password", "auth", "tls", "host", "pool", "ssh")
+        },
+        "hypervisor.storage": "disks lie in the state folder: PROVISION_STATE_DIR",
+        "hypervisor.accel": "guests.virt says how guests are virtualized",
+    },
+    reboots={
+        "dom0.vcpus": _BOOTS,
+        "dom0.pin": "0-N is an option that the hypervisor boots with; other lists are live",
+        "dom0.memory_mib": _BOOTS,
+    },
+    depends={
+        "dom0.vcpus": _GRUB,
+        "dom0.memory_mib": _GRUB,
+        **{
+            word: _SCHED
+            for word in (
+                "guests.cpu.weight", "guests.cpu.cap_percent", "dom0.weight", "dom0.cap_percent",
+            )
+        },
+        "dom0.irq_affinity": "uplinks with interrupts of their own; irqbalance is stopped",
+        f"{SWITCH}=ovs": "Open vSwitch in dom0",
+        **{f"{MODEL}={model}": _QEMU for model in sorted(EMULATED)},
+    },
+)  # fmt: skip
 _PROBE = """
 echo @@root; id -u
 echo @@caps; xl info virt_caps 2>/dev/null || xl info | sed -n 's/^virt_caps *: *//p'
@@ -92,19 +135,7 @@ def cannot(machine: Machine, boot: str) -> dict[str, str]:
 
     ``boot`` is why boot options cannot be set.
     """
-    found = {
-        "guests.cpu.emulator_pin": "what works for guests is in dom0: dom0.pin",
-        "guests.cpu.reserve_percent": "Xen's schedulers reserve no CPU time; give the guest CPUs "
-        "of its own: guests.cpu.pin",
-        "guests.memory_reserve_mib": "all memory of a guest is its own already",
-        "guests.latency": "Xen has no such word; give the guest CPUs of its own: guests.cpu.pin",
-        **{
-            f"hypervisor.{word}": "libvirt's URI says all of it: hypervisor.uri"
-            for word in ("user", "password", "tls", "host", "pool")
-        },
-        "hypervisor.storage": "disks lie in the state folder: PROVISION_STATE_DIR",
-        "hypervisor.accel": "guests.virt says how guests are virtualized",
-    }
+    found = dict(CAPABILITIES.refused)
     if machine.dom0.info.scheduler not in xl.SCHED:
         reason = (
             f"Xen's scheduler {machine.dom0.info.scheduler} has no weights and caps; boot it with "
@@ -149,7 +180,8 @@ def refuse(want: Guest, machine: Machine) -> None:
         raise Unsupported(f"guest {name}: {len(want.pins)} pins for {want.vcpus} vCPUs")
     for text in want.pins:
         if (last := max(cpus(text), default=0)) >= machine.cpus:
-            raise Unsupported(f"guest {name}: the host {machine.name} has no CPU {last}")
+            has = f"the host {machine.name} has CPUs 0-{machine.cpus - 1}"
+            raise Unsupported(f"guest {name}: {has}, not {last}")
     if not 1 <= want.weight <= xl.MOST_WEIGHT:
         raise Unsupported(f"guest {name}: weight {want.weight}: Xen takes 1 to {xl.MOST_WEIGHT}")
     if want.cap_percent is not None and not 1 <= want.cap_percent <= 100 * want.vcpus:

@@ -81,7 +81,8 @@ class Hypervisor(Section):
     uri: Uri = Field(
         default="",
         description="Where the hypervisor is, such as `qemu+ssh://root@host/system`, "
-        "`https://vcenter.example/` or `https://hv7:5986`; empty is this machine. Over SSH, "
+        "`xen+ssh://root@host/system`, `https://vcenter.example/` or `https://hv7:5986`; empty is "
+        "this machine. Over SSH, "
         "commands for its host go the same way.",
     )
     user: Text | None = Field(default=None, description="Who we are to it, where it asks.")

@@ -49,7 +49,7 @@ def test_every_case_is_two_files() -> None:
     assert not {*WRONG} & {*RIGHT}
 
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yml"))
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").rglob("*.yml"))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)

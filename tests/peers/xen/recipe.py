@@ -15,8 +15,8 @@ FILES = Path(__file__).parent / "files"
 PACKAGES = (
     "bridge-utils", "busybox-static", "dbus", "dmsetup", "ethtool", "grub-common",
     "grub-pc-bin", "grub2-common", "iproute2", "iputils-ping", "kmod", "libvirt-clients",
-    "libvirt-daemon-driver-xen", "libvirt-daemon-system", "linux-image-amd64",
-    "netcat-openbsd", "openssh-server", "openvswitch-switch", "procps", "python3",
+    "libvirt-daemon-driver-xen", "libvirt-daemon-system", "linux-image-amd64", "netcat-openbsd",
+    "openssh-server", "openvswitch-switch", "procps", "python3", "python3-libvirt",
     "qemu-system-xen", "qemu-utils", "systemd-sysv", "udev", "xen-hypervisor-4.17-amd64",
     "xen-utils-4.17", "xenstore-utils",
 )  # fmt: skip
