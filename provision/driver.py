@@ -24,6 +24,7 @@ GROUP = "provision.drivers"
 LOOKS_AT_ONCE = 4  # each is a command on the host, or more
 #: built in, so that a bare checkout needs no install
 BUILTIN: Mapping[str, str] = {
+    "container": "drivers.container.driver:Container",
     "fake": "drivers.fake:Fake",
     "hyperv": "drivers.hyperv.driver:Hyperv",
     "kvm": "drivers.kvm.driver:Kvm",

@@ -20,7 +20,7 @@ from drivers.kvm.guests import Guests
 from drivers.libvirt.connect import Connection, connect, words
 from drivers.libvirt.disks import Disks
 from drivers.linux.net import LinuxNet
-from drivers.linux.tuning import CPUS, IRQ, WEIGHT, LinuxTuning
+from drivers.linux.tuning import LinuxTuning
 from drivers.linux.uplinks import count
 from provision.driver import LOOKS_AT_ONCE, Check, Facts, Target, Usage
 from provision.errors import DriverError, Unreachable, Unsupported
@@ -121,12 +121,6 @@ class Kvm:
             return self.tuning
         raise DriverError(f"a KVM host has no {kind}")
 
-    def _knobless(self) -> dict[str, str]:
-        """The spec's words for knobs that this host does not have."""
-        words = {"dom0.vcpus": CPUS, "dom0.pin": CPUS, "dom0.weight": WEIGHT}
-        words["dom0.irq_affinity"] = IRQ
-        return {w: why for w, knob in words.items() if (why := self.tuning.why_not(knob))}
-
     def _facts(self, machine: Machine, accel: str, why_not_faster: str) -> Facts:
         notes = {"libvirtd": self._link.daemon} if self._link.daemon else {}
         if why_not_faster:
@@ -144,7 +138,7 @@ class Kvm:
             kinds=frozenset({Guest.kind, Tuning.kind}) | self.net.kinds,
             uplinks=self.net.uplinks(),
             addresses=self.net.addresses(),
-            cannot=cannot(machine) | self._knobless(),
+            cannot=cannot(machine) | self.tuning.knobless(),
             change=changes(machine.simulated),
             parallel={Guest.kind: 2 * machine.cpus},
             knobs=self.tuning.knobs(),

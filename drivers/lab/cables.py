@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import json
-
 from drivers.linux.links import Link, links, mark, sections, staged
 from drivers.linux.namespaces import IS
 from drivers.linux.script import Script
+from drivers.linux.shaping import mbit, shape
 from provision.errors import Foreign, HostError, Unsupported
 from provision.host import Host
 from provision.resources import Cable
 
 TRIES = 5
-# A bucket must hold the largest packet that a guest's segmentation offload hands over (64 KiB and
-# the headers of its segments), or each would be cut up here at the CPU's cost; and what the wire
-# carries while a busy CPU is late to serve it (4 ms, the longest tick), or the rate is not reached.
-GSO_BYTES = 80 * 1024
-LATE_S = 0.004
-# Behind it, as behind a NIC: a ring of 256 full frames, or 20 ms of a fast wire.
-RING_BYTES = 256 * 1514
-QUEUE_S = 0.020
-BYTES_PER_MBIT = 125_000
 _LOOK = f"""
 {IS}
 echo @@near; ip -d -json address show; echo @@near.qdiscs; tc -json qdisc show
@@ -86,7 +76,7 @@ class Cables:
         far = next((f for f in there if f.index == near.peer and f.peer == near.index), None)
         if far is None:
             return Cable(name, "?", "?")
-        rates = {_mbit(found["near.qdiscs"], name), _mbit(found["far.qdiscs"], far.name)}
+        rates = {mbit(found["near.qdiscs"], name), mbit(found["far.qdiscs"], far.name)}
         return Cable(name, far.name, self.namespace, rates.pop() if len(rates) == 1 else 0)
 
     def _remove(self, script: Script, name: str, near: dict[str, Link]) -> None:
@@ -113,24 +103,5 @@ class Cables:
         script.ip("link", "set", stage, "name", want.name)
 
 
-def _mbit(qdiscs: str, nic: str) -> int | None:
-    """The speed a NIC is shaped to; 0, unlike any wish, where it is no whole number."""
-    for qdisc in json.loads(qdiscs or "[]"):
-        if qdisc.get("kind") == "tbf" and qdisc.get("dev") == nic:
-            mbit, rest = divmod(int(qdisc["options"]["rate"]), BYTES_PER_MBIT)
-            return 0 if rest else mbit
-    return None
-
-
 def _shape(script: Script, near: str, want: Cable) -> None:
-    """Both directions at the wire's speed, counted in bytes of Ethernet frames without FCS."""
-    for nic, inside in ((near, ""), (want.far, want.namespace)):
-        if want.rate_mbit is None:
-            where = f"tc {'-n ' + inside if inside else ''}"
-            script.sh(f"{where} qdisc del dev {nic} root 2>/dev/null || :")
-            continue
-        bytes_per_s = want.rate_mbit * BYTES_PER_MBIT
-        burst = max(GSO_BYTES, int(bytes_per_s * LATE_S))
-        limit = burst + max(RING_BYTES, int(bytes_per_s * QUEUE_S))
-        script.tc("qdisc", "replace", "dev", nic, "root", "tbf", "rate", f"{want.rate_mbit}mbit",
-                  "burst", str(burst), "limit", str(limit), inside=inside)  # fmt: skip
+    shape(script, ((near, ""), (want.far, want.namespace)), want.rate_mbit)

@@ -88,7 +88,8 @@ class Cells:
     def _run(self, verb: str, **asked: object) -> str:
         source = Path(cell.__file__).read_text()
         try:
-            return self.host.run("python3", "-", verb, json.dumps(asked), input=source)
+            words = ("/usr/bin/python3", "-SE", "-", verb, json.dumps(asked))
+            return self.host.run(*words, input=source)
         except HostError as e:
             told = str(e).rpartition("exit 1: ")[2]
             raise HostError(f"{self.host.name}: {asked['name']}: {told}", hint=e.hint) from e

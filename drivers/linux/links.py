@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2s
@@ -15,6 +16,7 @@ MARK = "provision:testbed="
 #: kinds that ride on another link, which is then in use
 STACKED = frozenset({"vlan", "macvlan", "macvtap", "ipvlan", "ipvtap", "macsec"})
 XEN_BACKEND = "xen-backend"
+_TAP = re.compile("pv[0-9a-f]{8}n[0-9]+")  # drivers.libvirt.marks.tap
 # how a section of the output begins
 _AT = "@@"
 
@@ -85,8 +87,9 @@ class Link:
 
     @property
     def backs_vnic(self) -> bool:
-        """Whether it is the host's end of a VM's vNIC: a tap, or Xen's vif."""
-        return self.kind == "tun" or self.bus == XEN_BACKEND
+        """Whether it is the host's end of a guest's vNIC: a tap, Xen's vif, a container's veth."""
+        ours = self.alias.startswith(MARK) and _TAP.fullmatch(self.name)
+        return self.kind == "tun" or self.bus == XEN_BACKEND or bool(ours)
 
     @property
     def ipv4(self) -> tuple[Address, ...]:

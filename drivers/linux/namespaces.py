@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from drivers.linux import reap
-from drivers.linux.links import mark
+from drivers.linux.links import Link, links, mark, sections
 from drivers.linux.script import Script
 from provision.errors import Foreign
 from provision.host import Host
@@ -27,6 +28,10 @@ for f in /run/netns/${{1:-*}}; do
   ! is "$n" || echo "$n $(ip -n "$n" -json link show lo)"
 done
 """
+_INSIDE = f"""
+{IS}
+for n; do ! is "$n" || {{ echo "@@$n"; ip -n "$n" -d -json address show; }}; done
+"""
 _STUB = f'{IS}; is "$1" || rm -f "/run/netns/$1"'
 
 
@@ -41,10 +46,15 @@ class Namespaces:
         """The alias of ``lo`` in each namespace, or in that of this name; "" = it has none."""
         found = {}
         for line in self.host.run("sh", "-c", _NETNS, "netns", name).splitlines():
-            there, _, links = line.partition(" ")
-            rows = json.loads(links or "[]")
+            there, _, text = line.partition(" ")
+            rows = json.loads(text or "[]")
             found[there] = rows[0].get("ifalias", "") if rows else ""
         return found
+
+    def inside(self, names: Iterable[str]) -> dict[str, dict[str, Link]]:
+        """The links in each of these that exists, in one command."""
+        found = sections(self.host.run("sh", "-c", _INSIDE, "inside", *names))
+        return {name: links(text) for name, text in found.items()}
 
     def is_ours(self, name: str) -> bool:
         return self.aliases(name).get(name) == mark(self.testbed)

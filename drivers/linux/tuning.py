@@ -92,6 +92,12 @@ class LinuxTuning:
             return ""
         return f"no cgroup controller {controller!r} is mounted"
 
+    def knobless(self) -> dict[str, str]:
+        """The spec's words for knobs that this host does not have, each with why."""
+        words = {"dom0.vcpus": CPUS, "dom0.pin": CPUS, "dom0.weight": WEIGHT}
+        words["dom0.irq_affinity"] = IRQ
+        return {w: why for w, knob in words.items() if (why := self.why_not(knob))}
+
     def read(self, key: Key) -> Tuning | None:
         """None where this host has no such knob."""
         name = key[1]

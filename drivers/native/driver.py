@@ -10,10 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import urlsplit
 
 from drivers.linux.cells import lacks
+from drivers.linux.machine import look
 from drivers.linux.net import LinuxNet
-from drivers.linux.tuning import CPUS, IRQ, WEIGHT, LinuxTuning
+from drivers.linux.tuning import LinuxTuning
 from drivers.linux.uplinks import count
-from drivers.native.facts import CAPABILITIES, CHANGE, HOST, look, tunings
+from drivers.native.facts import CAPABILITIES, CHANGE, HOST, tunings
 from drivers.native.guests import Guests
 from provision.driver import Check, Facts, Target, Usage
 from provision.errors import DriverError, Unsupported, UserError
@@ -109,16 +110,10 @@ class Native:
             raise DriverError(f"a native host has no {key[0]}")
         return key
 
-    def _knobless(self) -> dict[str, str]:
-        words = {"dom0.vcpus": CPUS, "dom0.pin": CPUS, "dom0.weight": WEIGHT}
-        words["dom0.irq_affinity"] = IRQ
-        found = {w: why for w, knob in words.items() if (why := self.tuning.why_not(knob))}
-        if why := lacks(self.host):
-            found |= dict.fromkeys(("guests.cpu.weight", "guests.cpu.cap_percent"), why)
-        return found
-
     def _facts(self) -> Facts:
         machine = self._machine
+        why = lacks(self.host)
+        lost = dict.fromkeys(("guests.cpu.weight", "guests.cpu.cap_percent"), why) if why else {}
         return Facts(
             hypervisor="native",
             version=f"Linux {machine.release}",
@@ -132,7 +127,7 @@ class Native:
             kinds=frozenset({Guest.kind, Tuning.kind, Uplink.kind}),
             uplinks=self.net.uplinks(),
             addresses=self.net.addresses(),
-            cannot={**CAPABILITIES.refused, **self._knobless()},
+            cannot={**CAPABILITIES.refused, **self.tuning.knobless(), **lost},
             change=CHANGE,
             knobs=self.tuning.knobs(),
             tunings=tunings,

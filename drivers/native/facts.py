@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from drivers.linux.cells import LIVE, NEEDS
-from drivers.linux.links import sections
 from drivers.linux.tuning import NEEDS as TUNING_NEEDS
 from drivers.linux.tuning import SYSCTL
 from provision.capabilities import Capabilities
 from provision.driver import Change, Dom0, NicModel, UplinkFacts, host_tunings
-from provision.host import Host
 from provision.resources import Tuning
 
 HOST, NAMESPACE = "host", "namespace"
@@ -51,51 +48,6 @@ CHANGE: Mapping[tuple[str, str], Change] = {
     **{("guest", field): Change.RESTART for field in ("management", "nics", "accel", "running")},
     ("guest", "image"): Change.RESTART,
 }
-_PROBE = """
-echo @@release; uname -r
-echo @@name; uname -n
-echo @@cpus; grep -c '^processor' /proc/cpuinfo
-echo @@memory; grep -m1 MemTotal /proc/meminfo
-echo @@system; . /etc/os-release 2>/dev/null && echo "$PRETTY_NAME" || :
-echo @@root; id -u
-echo @@sshd; PATH=$PATH:/usr/sbin:/sbin command -v sshd || :
-echo @@python; python3 -c 'import sys; print(sys.version_info >= (3, 9))' 2>/dev/null || :
-echo @@v2; grep -cw cpu /sys/fs/cgroup/cgroup.controllers 2>/dev/null || :
-echo @@locked; grep -q '^root:!' /etc/shadow 2>/dev/null && echo yes || :
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """The host. ``v2``: cgroup v2 shares out its CPU time; ``locked``: root has no password."""
-
-    name: str
-    release: str
-    system: str
-    cpus: int
-    memory_mib: int
-    root: bool
-    sshd: str
-    python: bool
-    v2: bool
-    locked: bool
-
-
-def look(host: Host) -> Machine:
-    """Ask the host, in one command."""
-    seen = sections(host.run("sh", "-c", _PROBE))
-    return Machine(
-        name=seen["name"],
-        release=seen["release"],
-        system=seen["system"],
-        cpus=int(seen["cpus"]),
-        memory_mib=int(seen["memory"].split()[1]) // 1024,
-        root=seen["root"] == "0",
-        sshd=seen["sshd"],
-        python=seen["python"] == "True",
-        v2=seen["v2"] not in ("", "0"),
-        locked=bool(seen["locked"]),
-    )
 
 
 def tunings(dom0: Dom0, uplinks: tuple[UplinkFacts, ...]) -> Iterator[Tuning]:

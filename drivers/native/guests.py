@@ -10,23 +10,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from shlex import quote
 
 from drivers.libvirt.marks import tap
 from drivers.libvirt.wires import NOWHERE
 from drivers.linux import veths
 from drivers.linux.cells import LIVE, Cell, Cells, as_is, check
-from drivers.linux.links import Link, View, links, mark, sections, view
-from drivers.linux.namespaces import IS, Namespaces
+from drivers.linux.kept import Kept
+from drivers.linux.links import Link, View, mark, view
+from drivers.linux.machine import Machine
+from drivers.linux.namespaces import Namespaces
 from drivers.linux.script import Script
 from drivers.linux.uplinks import NAME_MAX, address_label, is_ours, nic, refuse_used
 from drivers.linux.veths import Veth
-from drivers.native.facts import NAMESPACE, UPLINK, Machine
+from drivers.native.facts import NAMESPACE, UPLINK
 from provision.driver import Target
 from provision.errors import DriverError, Foreign, PreflightError, Unsupported
 from provision.host import Host
-from provision.resources import Guest, Vnic, changed, dump, load
+from provision.resources import Guest, Vnic, changed, dump
 
 MANAGEMENT = "mgmt"
 SSHD = """
@@ -45,19 +45,8 @@ MaxSessions 64
 MaxStartups 64
 Subsystem sftp internal-sftp
 """
-_KNOWN = """
-for f in "$1"/*/guest.json; do
-  [ -e "$f" ] || continue
-  d=${f%/*}; echo "@@guest"; cat "$f"; echo; echo "@@pid"; cat "$d/pid" 2>/dev/null || echo 0
-done
-"""
-_INSIDE = f"""
-{IS}
-for n; do ! is "$n" || {{ echo "@@$n"; ip -n "$n" -d -json address show; }}; done
-"""
 # root without a password is locked for sshd without PAM: the guest's own sshd sees another entry
 _SHADOW = "umask 077; sed 's/^root:![^:]*:/root:*:/' /etc/shadow > \"$1\""
-TAIL_BYTES = "16384"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +74,9 @@ class Guests:
     def namespaces(self) -> Namespaces:
         return Namespaces(self.host, self.target.testbed)
 
-    def folder(self, name: str = "") -> Path:
-        found = self.target.folder / "native"
-        return found / name if name else found
+    @property
+    def kept(self) -> Kept:
+        return Kept(self.host, self.target.folder / "native")
 
     def namespace(self, name: str) -> str:
         return f"pv-{self.target.testbed}-{name}"
@@ -95,7 +84,7 @@ class Guests:
     def look(self, names: Iterable[str]) -> dict[str, Guest | None]:
         """As they are, of whom the host is asked once."""
         names = list(names)
-        known = self._known()
+        known = self.kept.look()
         if not names or not known:
             return dict.fromkeys(names)
         seen = self._seen(known)
@@ -106,14 +95,14 @@ class Guests:
 
     def names(self) -> list[str]:
         """The guests that there are."""
-        known = self._known()
+        known = self.kept.look()
         found = self.look(known)
         return [name for name, guest in found.items() if guest is not None]
 
     def put(self, want: Guest) -> None:
         """As ``Driver.put``: limits change live, all else by an sshd that is started anew."""
         self._refuse(want)
-        known = self._known()
+        known = self.kept.look()
         seen = self._seen([*known, want.name])
         self._refuse_foreign(want.name, seen)
         absent = [v.switch for v in want.nics if v.switch not in seen.net.links and not
@@ -131,7 +120,7 @@ class Guests:
             self._clear(want.name, seen)  # by what was asked before
             seen = self._seen([want.name])
         files = {} if live else self._files(want)
-        self._write(want.name, files | {"guest.json": json.dumps(dump(want), sort_keys=True)})
+        self.kept.write(want.name, files | {"guest.json": json.dumps(dump(want), sort_keys=True)})
         if live:
             self.cells.put(want)
         else:
@@ -142,8 +131,7 @@ class Guests:
         seen = self._seen([name])
         self._refuse_foreign(name, seen)
         self._clear(name, seen)
-        self.host.run("rm", "-rf", str(self.folder(name)))
-        self.host.run("rmdir", "--ignore-fail-on-non-empty", str(self.folder()), check=False)
+        self.kept.remove(name)
 
     def busy_s(self) -> dict[str, float]:
         """CPU time of each guest so far."""
@@ -158,34 +146,17 @@ class Guests:
             "accel": guest.accel,
             "started": "native",
             "system": self.machine.system,
-            "folder": str(self.folder(name)),
+            "folder": str(self.kept.folder(name)),
         }
 
     def console(self, name: str) -> str:
         """The last that its sshd said."""
-        path = str(self.folder(name) / "console")
-        script = '[ ! -e "$1" ] || tail -c "$2" "$1"'
-        return self.host.run("sh", "-c", script, "console", path, TAIL_BYTES)
-
-    def _known(self) -> dict[str, tuple[Guest, int]]:
-        """What was asked of each guest, and the process that answers for it; 0 = none did."""
-        text = self.host.run("sh", "-c", _KNOWN, "known", str(self.folder()))
-        found: dict[str, tuple[Guest, int]] = {}
-        for part in text.split("@@guest\n")[1:]:
-            asked, _, pid = part.partition("@@pid\n")
-            try:
-                guest = load(json.loads(asked))
-            except (ValueError, KeyError):
-                continue  # somebody damaged it: the guest is made anew
-            if isinstance(guest, Guest):
-                found[guest.name] = guest, int(pid.strip() or 0)
-        return found
+        return self.kept.console(name)
 
     def _seen(self, names: Iterable[str]) -> _Seen:
         spaces = [self.namespace(name) for name in names]
-        inside = sections(self.host.run("sh", "-c", _INSIDE, "inside", *spaces))
-        by_space = {space: links(text) for space, text in inside.items()}
-        return _Seen(self.cells.look(), view(self.host, use=True, ovs=True), by_space)
+        inside = self.namespaces.inside(spaces)
+        return _Seen(self.cells.look(), view(self.host, use=True, ovs=True), inside)
 
     def _taps(self, name: str) -> list[str]:
         return [tap(self.target.testbed, name, 0)]
@@ -284,11 +255,11 @@ class Guests:
         return {
             "host_key": who.host_key,
             "authorized_keys": f"{who.authorized_key}\n",
-            "sshd_config": SSHD.format(folder=self.folder(want.name)),
+            "sshd_config": SSHD.format(folder=self.kept.folder(want.name)),
         }
 
     def _start(self, want: Guest) -> None:
-        folder = self.folder(want.name)
+        folder = self.kept.folder(want.name)
         if self.machine.locked:
             self.host.run("sh", "-c", _SHADOW, "shadow", str(folder / "shadow"))
         self.cells.serve(
@@ -304,7 +275,7 @@ class Guests:
     def _clear(self, name: str, seen: _Seen) -> None:
         self.cells.end(name)
         script, testbed = Script(), self.target.testbed
-        known = self._known().get(name)
+        known = self.kept.look().get(name)
         for vnic in known[0].nics if known else ():
             link = seen.net.links.get(vnic.switch)
             for address in link.ipv4 if link else ():
@@ -313,13 +284,6 @@ class Guests:
         veths.remove(script, testbed, self._taps(name), dict(seen.net.links), self.machine.name)
         script.run(self.host)
         self.namespaces.remove(self.namespace(name))
-
-    def _write(self, name: str, files: Mapping[str, str]) -> None:
-        """All in one command; each is whole or not there. The shell's own words are in no argv."""
-        folder = self.folder(name)
-        lines = ["umask 077", f"mkdir -p {quote(str(folder))}", f"cd {quote(str(folder))}"]
-        lines += [f"printf %s {quote(t)} > {f}.part; mv {f}.part {f}" for f, t in files.items()]
-        self.host.run("sh", "-es", input="\n".join(lines))
 
 
 def _has(address: str, link: Link | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from drivers.fake import Fake
+from provision.access import Access
 from provision.driver import Driver, Login, Target, Tls
 from provision.host import Host
 from provision.image import Image, find
@@ -266,6 +268,67 @@ def native(folder: Path) -> Iterator[Peer]:
 
 
 @contextmanager
+def container(_folder: Path) -> Iterator[Peer]:
+    """Containers on the machine itself."""
+    from drivers.container import oci
+    from drivers.container.driver import Container
+
+    image = find(default().images)
+    if image is None:
+        pytest.skip("needs the guest image: provision image build")
+    with TemporaryDirectory(dir="/var/tmp", prefix="pvcontract-") as own, cabled(Host()):
+        access = Access(Path(own) / "keys")  # a container lives as long as its sshd
+
+        def somebody(g: Guest) -> Identity:
+            return identity(g, access.public_key(), access.host_key(g.name))
+
+        driver = Container(Target(TESTBED, Path(own), image=image, identity=somebody))
+        uplink, switches, guest = resources(
+            "pvcontractu", image=image.digest, accel="container", memory_mib=256
+        )
+        management = replace(guest.management, model="veth")
+        nic = replace(guest.nics[0], model="veth")
+        guest = replace(guest, management=management, nics=(nic,))
+        others = (*variants(guest)[:-1], replace(guest, memory_mib=512),
+                  replace(guest, nics=(replace(nic, rate_mbit=100),)),
+                  replace(guest, running=False))  # fmt: skip
+
+        def stop(g: Guest) -> None:
+            Host().run("runc", "kill", f"{TESTBED}-{g.name}", "KILL")
+            end = time.monotonic() + 10
+            while driver.guests.runtime.look()[f"{TESTBED}-{g.name}"].status == "running":
+                assert time.monotonic() < end
+
+        @contextmanager
+        def foreign(thing: Resource) -> Iterator[Callable[[], bool]]:
+            if not isinstance(thing, Guest):
+                Host().run("ip", "link", "add", thing.name, "type", "bridge")
+                before = Host().run("ip", "-json", "link", "show", thing.name)
+                yield lambda: Host().run("ip", "-json", "link", "show", thing.name) == before
+                Host().run("ip", "link", "del", thing.name)
+                return
+            with TemporaryDirectory(dir="/var/tmp") as bundle:
+                name = f"{TESTBED}-{thing.name}"
+                root = Path(bundle) / "rootfs"
+                root.mkdir()
+                Host().run("mount", "--bind", str(image.folder / "tree"), str(root))
+                text = oci.config("somebody", thing.name, "", name, had=driver.guests.machine
+                                  .capabilities)  # fmt: skip
+                config = json.loads(text)
+                config["process"]["args"] = ["/bin/sleep", "1000"]
+                config["linux"]["namespaces"][-1] = {"type": "network"}
+                (Path(bundle) / "config.json").write_text(json.dumps(config))
+                driver.guests.runtime.start(thing.name, Path(bundle))
+                before = Host().run("runc", "state", name)
+                yield lambda: Host().run("runc", "state", name) == before
+                Host().run("runc", "delete", "--force", name)
+                Host().run("umount", str(root))
+
+        yield Peer(driver, uplink, switches, guest, others, stop, foreign)
+        driver.close()
+
+
+@contextmanager
 def vcenter(folder: Path) -> Iterator[Peer]:
     """A host of a vCenter: guests are clones."""
     with vsphere(folder, "VPX", "DC0_H0_VM0") as peer:
@@ -445,6 +508,7 @@ PEERS = (
     PeerType("fake", fake),
     PeerType("kvm-simulated", kvm_simulated, tuple(machines.marks)),
     PeerType("kvm", kvm_real, live),
+    PeerType("container", container, live),
     PeerType("native", native, live),
     PeerType("xen", xen, (*live, pytest.mark.xen)),
     PeerType("vsphere-vcenter", vcenter),

@@ -1,0 +1,1 @@
+"""OS-level guests on this machine's own kernel; ``driver`` has the driver."""
