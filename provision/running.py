@@ -104,14 +104,16 @@ def _pair(link: Link, *, several: bool) -> Pair:
 def _machines(
     session: Session, links: Sequence[Link], guests: Sequence[Guest]
 ) -> influences.Machines:
-    """Those that commands reach, each with its NICs on the links; a guest with all of its own."""
+    """Those that commands reach, each with its NICs on the links, a guest with all of its own."""
     found = {"the load generator": (session.load_generator, [link.port for link in links])}
     if isinstance(session.driver, Seated):
         found["the hypervisor's host"] = (session.driver.host, [link.uplink for link in links])
     if not session.driver.facts.simulated:
         facts = session.journal.facts()
         for guest in guests:
-            nics = [nic["name"] for nic in facts.get(guest.name, {}).get("nics", ())]
+            own = {guest.management.mac, *(nic.mac for nic in guest.nics)}
+            seen = facts.get(guest.name, {}).get("nics", ())
+            nics = [nic["name"] for nic in seen if nic["mac"] in own]
             found[guest.name] = (session.access.host(guest), nics)
     return found
 

@@ -72,6 +72,8 @@ def _changed(was: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> 
         here, first, last = f"{path}{key}", was.get(key), now.get(key)
         if isinstance(first, Mapping) and isinstance(last, Mapping):
             yield from _changed(first, last, f"{here}.")
+        elif isinstance(first, Mapping) or isinstance(last, Mapping):
+            yield f"{here} {'came' if first is None else 'went'}"
         elif first != last:
             yield f"{here} went from {first or 'nothing'} to {last or 'nothing'}"
 

@@ -34,7 +34,7 @@ class Summary:
     ``guests_mbit`` is by guest, ``links_mbit`` by stream. ``range_mbit`` is from the least to the
     most that any guest had in any sample, ``links_range_mbit`` that any stream had;
     ``host_percent`` is all the host's CPUs together, in per cent of one, and beside it the same for
-    each Mbit/s; ``jain`` is the
+    each Mbit/s of what does not count transactions; ``jain`` is the
     mean of the samples' own indices among their streams, ``jain_least`` the least of them. Of
     latencies and losses each sample counts with that of its worst stream.
     """
@@ -121,7 +121,7 @@ def _summary(name: str, taken: Sequence[Sample]) -> Summary:
     fair = [j for f in findings if (j := jain(list(f.shares.values()))) is not None]
     host = [sum(f.host_percent) for f in findings if f.host_percent]
     cost = [sum(f.host_percent) / f.aggregate_mbit for f in findings
-            if f.host_percent and f.aggregate_mbit]  # fmt: skip
+            if f.host_percent and f.aggregate_mbit and not f.transactions_per_s]  # fmt: skip
     return Summary(
         workload=name,
         direction=taken[0].direction,

@@ -115,7 +115,7 @@ def rows(folders: Sequence[Path]) -> list[dict[str, str]]:
             if len(folders) > 1:
                 own = samples is mine[0][2]
                 cells[-1]["ratio"] = "1" if own else _ratio(compare(first, _rates(samples, name)))
-    for column in ("trans/s", "p50 µs", "p99 µs", "lost %"):
+    for column in ("trans/s", "p50 µs", "p99 µs", "lost %", "CPU %/Mbit"):
         if all(row[column] == NONE for row in cells):
             for row in cells:
                 del row[column]
@@ -181,7 +181,7 @@ def _cells(summary: Summary, samples: Sequence[Sample], several: bool) -> dict[s
         "skew ms": shown(worst["skew_ms"], ".0f"),
         "NICs %": shown(worst["disagreement_percent"], ".2f"),
         "CPU %": shown(summary.host_percent.mean if summary.host_percent else None, ".0f"),
-        "CPU %/Mbit": shown(cost.mean if cost else None, ".3f"),
+        "CPU %/Mbit": format(cost.mean, ".3f") if cost else NONE,
         "valid": f"{valid} of {summary.taken}{redone}",
     }
 

@@ -42,11 +42,12 @@ def seen(**more: Any) -> dict[str, Any]:
 
 def test_what_changes_during_a_run_is_told() -> None:
     after = copy.deepcopy(seen(governor=["powersave"]))
-    after["nics"]["eth1"]["offloads"] = []
+    after["nics"] |= {"eth1": {"mtu": "1500", "offloads": []}, "eth2": {"mtu": "1500"}}
     told = sorted(remarks({"the host": seen()}, {"the host": after}))
     assert told == [
         "the host: governor went from ['performance'] to ['powersave'] during the run",
         "the host: nics.eth1.offloads went from ['tso'] to nothing during the run",
+        "the host: nics.eth2 came during the run",
     ]
 
 
