@@ -122,7 +122,7 @@ class Session:
         for _ in range(HOPS):
             line = self._make(self.to)
             try:
-                line.log_in(self._login.user, self._login.password())
+                line.log_in(self._login.user, self._login.password)
             except BROKEN as e:
                 line.hang_up()
                 raise unreachable(self.to, e) from e
@@ -140,7 +140,7 @@ class Session:
     def _renew(self, line: Line) -> None:
         """The line's session is no more: log in on it. Raises Unreachable."""
         try:
-            line.log_in(self._login.user, self._login.password())
+            line.log_in(self._login.user, self._login.password)
         except BROKEN as e:
             raise unreachable(self.to, e) from e
         except Failure as e:

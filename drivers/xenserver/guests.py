@@ -158,9 +158,9 @@ class Guests:
             return
         say = self._say(want)
         if state == "Paused":
-            self.vms.tasks.run("VM.unpause", ref)
+            self.vms.wake("VM.unpause", ref, say=say)
         elif state == "Suspended":
-            self.vms.tasks.run("VM.resume", ref, False, False, say=say)
+            self.vms.wake("VM.resume", ref, False, False, say=say)
         elif state != RUNNING:
             say("booting")
             self.vms.start(ref, say)

@@ -63,7 +63,7 @@ class Snapshots:
         newest = max(found, key=lambda ref: str(found[ref]["snapshot_time"]))
         self.vms.tasks.run("VM.revert", newest, say=say)
         if self.vms.session.call("VM.get_power_state", vm.ref) == SUSPENDED:
-            self.vms.tasks.run("VM.resume", vm.ref, False, False, say=say)
+            self.vms.wake("VM.resume", vm.ref, False, False, say=say)
             return True
         self.vms.start(vm.ref, say)
         return False

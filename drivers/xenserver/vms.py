@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from drivers.xenserver import shape
 from drivers.xenserver.api import GONE, Failure, Record, but, code, gone_is_fine, null
@@ -96,10 +97,19 @@ class Vms:
 
     def start(self, ref: str, say: Say) -> None:
         """On our host; no error where it runs already."""
-        with but("VM_BAD_POWER_STATE"):
-            self.tasks.run("VM.start_on", ref, self.place.host, False, False, say=say)
-        if (state := self.session.call("VM.get_power_state", ref)) != RUNNING:
-            raise DriverError(f"it was started, and is {state}")
+        self.wake("VM.start_on", ref, self.place.host, False, False, say=say)
+
+    def wake(self, method: str, ref: str, *args: Any, say: Say) -> None:
+        """Have it run, by a call that starts, resumes or unpauses it; none where it runs already.
+
+        One whose answer was lost may have done it meanwhile.
+        """
+        try:
+            self.tasks.run(method, ref, *args, say=say)
+        except Failure as e:
+            state = self.session.call("VM.get_power_state", ref)
+            if code(e) != "VM_BAD_POWER_STATE" or state != RUNNING:
+                raise
 
     def stop(self, ref: str) -> None:
         """At once; no error where it does not run, or is gone."""
@@ -127,13 +137,18 @@ class Vms:
     def remove(self, ref: str, guest: str) -> None:
         """A VM or snapshot that does not run, and its disks: the record first, as it goes.
 
-        A disk that somebody else has put in stays.
+        A disk that somebody else has put in stays; one that is half made has only ours.
         """
         with gone_is_fine():
-            disks = self.mark_disks(ref, guest)
+            half = self.session.call("VM.get_name_label", ref) == self.making(guest)
+            disks = self.mark_disks(ref, guest, made=half)
             memory = self.session.call("VM.get_suspend_VDI", ref)
-            self.tasks.run("VM.destroy", ref)
-            for vdi in [*disks, *([] if null(memory) else [memory])]:
+            if not null(memory):  # or nobody would know whose it is once the VM is gone
+                self._mark_disk(memory, guest)
+                disks.append(memory)
+            with gone_is_fine():
+                self.tasks.run("VM.destroy", ref)
+            for vdi in disks:
                 with gone_is_fine():
                     self.tasks.run("VDI.destroy", vdi)
 
@@ -145,13 +160,16 @@ class Vms:
             if record["type"] != "Disk" or record["empty"]:
                 continue
             vdi = record["VDI"]
-            other = self.session.call("VDI.get_other_config", vdi)
-            if made and other.get(MARK) != self.testbed:
-                self.set_keys("VDI", vdi, {MARK: self.testbed, shape.GUEST: guest}, other)
-            elif other.get(MARK) != self.testbed:
+            if made:
+                self._mark_disk(vdi, guest)
+            elif self.session.call("VDI.get_other_config", vdi).get(MARK) != self.testbed:
                 continue
             found.append(str(vdi))
         return found
+
+    def _mark_disk(self, vdi: str, guest: str) -> None:
+        other = self.session.call("VDI.get_other_config", vdi)
+        self.set_keys("VDI", vdi, {MARK: self.testbed, shape.GUEST: guest}, other)
 
     def set_keys(
         self, cls: str, ref: str, wanted: Mapping[str, str | None], has: Mapping[str, str],

@@ -98,10 +98,14 @@ class Line:
     def ref(self) -> str:
         return self._client._session or ""
 
-    def log_in(self, user: str, password: str) -> None:
-        """Raises Failure, and what befell the connection. The password is not kept."""
+    def log_in(self, user: str, password: Callable[[], str]) -> None:
+        """Raises Failure, and what befell the connection.
+
+        The password is asked for once the server has proved itself, and is not kept.
+        """
+        self._transport.make_connection(self.to.netloc)
         try:
-            getattr(self._client, LOGIN)(user, password, API_VERSION, ORIGINATOR)
+            getattr(self._client, LOGIN)(user, password(), API_VERSION, ORIGINATOR)
         finally:  # the client would keep it, to log in again by itself
             self._client.last_login_method = self._client.last_login_params = None
 
