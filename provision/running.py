@@ -17,7 +17,7 @@ from provision.measuring.results import Run, Sample, Subject
 from provision.measuring.stats import Stop
 from provision.measuring.take import Bench, measure
 from provision.measuring.workload import Pair, Workload
-from provision.measuring.workloads import find
+from provision.measuring.workloads import find, series
 from provision.playing import Player
 from provision.playing.events import Played, TaskEvent
 from provision.resources import Guest, key
@@ -54,7 +54,7 @@ def run(session: Session) -> Done:
     spec, journal = session.spec, session.journal
     links, facts = inventory.links_of(journal), journal.facts()
     guests = _running(session)
-    chosen = [find(name) for name in spec.run.workloads]
+    chosen = series(spec.run.workloads, spec.run.object_kib)
     _fit(guests, chosen)
     hosts = inventory.build(session.state, spec)
     machines = _machines(session, links, guests)
@@ -62,12 +62,12 @@ def run(session: Session) -> Done:
     kept = {"spec": describe(spec), "facts": facts, "host": host_facts(session),
             influences.BEFORE: before}  # fmt: skip
     folder = Run.create(session.state.runs, spec.name, kept)
-    netperf = _install(session, folder, hosts, chosen)
+    prints = _install(session, folder, hosts, chosen)
     bench = Bench(
         run=folder,
         inventory=hosts,
         pairs=pairs(links),
-        subject=_subject(session, guests[0], netperf),
+        subject=_subject(session, guests[0], prints),
         usage=session.driver.usage,
         apart=spec.load_generator is not None,
         notes=_notes(session, guests[0], facts),
@@ -145,14 +145,15 @@ def _fit(guests: Sequence[Guest], chosen: Sequence[Workload]) -> None:
 
 def _install(
     session: Session, folder: Run, hosts: Mapping[str, Any], chosen: Sequence[Workload]
-) -> str:
-    """Ready all that the workloads need; netperf's fingerprint on the guests, "" = not needed."""
-    prints: set[str] = set()
+) -> dict[str, str]:
+    """Ready all that the workloads need; each program's fingerprint on the guests, "" = none."""
+    prints: dict[str, set[str]] = {"netperf": set(), "haproxy": set()}
     for playbook in dict.fromkeys(one.ready for one in chosen):
         what = next(one.name.partition("-")[0] for one in chosen if one.ready == playbook)
         played = _ready(session, Player(folder.path, hosts), playbook, what)
-        prints |= {str(p) for p in dict(played.stats.get("netperf", {})).values()}
-    return ", ".join(sorted(prints))
+        for program, found in prints.items():
+            found |= {str(p) for p in dict(played.stats.get(program, {})).values()}
+    return {program: ", ".join(sorted(found)) for program, found in prints.items()}
 
 
 def _ready(session: Session, player: Player, playbook: str, what: str) -> Played:
@@ -184,7 +185,7 @@ def _pushed(session: Session) -> dict[str, str]:
     return {"netperf_push": str(beside)} if beside and beside.is_dir() else {}
 
 
-def _subject(session: Session, guest: Guest, netperf: str) -> Subject:
+def _subject(session: Session, guest: Guest, prints: Mapping[str, str]) -> Subject:
     spec, facts = session.spec, session.driver.facts
     cpu_ratio, memory_ratio = commitment(spec, facts)
     return Subject(
@@ -196,7 +197,7 @@ def _subject(session: Session, guest: Guest, netperf: str) -> Subject:
         guests=spec.guests.count,
         vcpus=guest.vcpus,
         image=guest.image,
-        netperf=netperf,
+        netperf=prints["netperf"],
         duration_s=spec.run.duration_s,
         ramp_s=spec.run.ramp_s,
         message_bytes=spec.run.message_bytes,
@@ -204,6 +205,9 @@ def _subject(session: Session, guest: Guest, netperf: str) -> Subject:
         datagram_bytes=spec.run.datagram_bytes,
         request_bytes=spec.run.request_bytes,
         response_bytes=spec.run.response_bytes,
+        clients=spec.run.clients,
+        arrivals_per_s=spec.run.arrivals_per_s,
+        haproxy=prints["haproxy"],
         wire_mbit=spec.lab.rate_mbit,
         cpu_ratio=round(cpu_ratio, 3),
         memory_ratio=round(memory_ratio, 3),

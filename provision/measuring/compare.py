@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, log, sqrt
 
+from provision.measuring.results import Sample
 from provision.measuring.stats import CONFIDENCE, Interval, interval
 
 
@@ -23,6 +24,11 @@ class Comparison:
     high: float | None = None
     p: float | None = None
     effect: float | None = None
+
+    @property
+    def loss_percent(self) -> float:
+        """How much less the second is; more is a negative loss."""
+        return 100 * (1 - self.ratio)
 
     def words(self) -> str:
         """For people: the change in per cent with its interval, and how sure it is."""
@@ -57,6 +63,22 @@ def compare(first: Sequence[float], second: Sequence[float]) -> Comparison | Non
     p = 2 * float(stdtr(freedom, -abs(b.mean - a.mean) / error))
     low, high = exp(log(ratio) - half), exp(log(ratio) + half)
     return Comparison(ratio, low, high, p, _hedges(a, b, a.sd, b.sd))
+
+
+def loss(native: Sequence[Sample], other: Sequence[Sample]) -> dict[str, Comparison]:
+    """By workload that both ran, all valid samples of the second set against the first's.
+
+    The aggregate is compared; what is lost against native is ``loss_percent`` of each.
+    """
+    rates = [
+        {
+            name: [s.finding.aggregate for s in samples if s.valid and s.workload == name]
+            for name in dict.fromkeys(s.workload for s in samples)
+        }
+        for samples in (native, other)
+    ]
+    found = {name: compare(first, rates[1].get(name, ())) for name, first in rates[0].items()}
+    return {name: one for name, one in found.items() if one is not None}
 
 
 def _welch(a: float, n_a: int, b: float, n_b: int) -> tuple[float, float]:

@@ -25,9 +25,9 @@ class Subject:
     """What was measured, and how: samples that differ in any of it are never averaged together.
 
     ``nic`` is the exact model, ``nics_each`` how many of it a guest has, ``netperf`` its version
-    and hashes on the guests, ``image`` the digest of the guests' golden image; ``wire_mbit`` is the
-    links' speed, None = not known; the ratios are all guests' vCPUs per CPU left to them, and their
-    memory per the host's.
+    and hashes on the guests, ``haproxy`` its version there ("" = not in use), ``image`` the digest
+    of the guests' golden image; ``wire_mbit`` is the links' speed, None = not known; the ratios
+    are all guests' vCPUs per CPU left to them, and their memory per the host's.
     """
 
     hypervisor: str
@@ -50,6 +50,9 @@ class Subject:
     datagram_bytes: int = 1472
     request_bytes: int = 1
     response_bytes: int = 1
+    clients: int = 16
+    arrivals_per_s: int = 100
+    haproxy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +190,7 @@ class Run:
         if self._cut(self._lines()):
             found.append(f"the last line of {RESULTS} is cut off, and left out")
         asked = self.document("spec").get("run", {})
-        want = len(asked.get("workloads", ())) * int(asked.get("repeat", 0))
+        want = _series(asked) * int(asked.get("repeat", 0))
         if (have := len({(s.workload, s.repetition) for s in samples})) < want:
             found.append(f"the run ended early: {have} of {want} repetitions were taken")
         files = [f"{name}.json" for name in self.head().get("documents", ())]
@@ -205,6 +208,15 @@ class Run:
             return dict(json.loads((self.path / f"{name}.json").read_text()))
         except (OSError, ValueError):
             return {}
+
+
+def _series(asked: Mapping[str, Any]) -> int:
+    """How many series of samples a spec's run section makes."""
+    from provision.measuring.workloads import WORKLOADS, series
+
+    names = asked.get("workloads", ())
+    known = [name for name in names if name in WORKLOADS]
+    return len(names) - len(known) + len(series(known, asked.get("object_kib", (0,))))
 
 
 def runs(root: Path) -> list[Run]:

@@ -54,7 +54,7 @@ class Bench:
         s = self.subject
         return Options(
             s.duration_s, s.ramp_s, s.message_bytes, s.socket_buffer_bytes, s.datagram_bytes,
-            s.request_bytes, s.response_bytes,
+            s.request_bytes, s.response_bytes, clients=s.clients, arrivals_per_s=s.arrivals_per_s,
         )  # fmt: skip
 
 

@@ -61,6 +61,9 @@ class Options:
     datagram_bytes: int = 1472
     request_bytes: int = 1
     response_bytes: int = 1
+    object_kib: tuple[int, ...] = (0, 1, 2, 4, 8, 16, 32, 48, 64)
+    clients: int = 16
+    arrivals_per_s: int = 100
 
     def __post_init__(self) -> None:
         if self.duration_s < 1:
@@ -103,6 +106,7 @@ class Order:
     programs: Mapping[str, Sequence[str]]
     streams: Sequence[Mapping[str, Any]]
     helpers: Sequence[Mapping[str, Any]] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +164,10 @@ class Workload(ABC):
         """What each packet carries beside its payload."""
         return HEADER_BYTES
 
+    def series(self, options: Options) -> tuple[Workload, ...]:
+        """What is measured one after another under this name."""
+        return (self,)
+
     def flows(self, pairs: Iterable[Pair]) -> tuple[Flow, ...]:
         """One for each client; pairs of guests that do something else have none."""
         return tuple(Flow(p.name, p, self.direction, p.data_port) for p in pairs)
@@ -193,6 +201,7 @@ class Workload(ABC):
             "programs": {name: list(words) for name, words in order.programs.items()},
             "streams": [dict(stream) for stream in order.streams],
             "helpers": [dict(helper) for helper in order.helpers],
+            "files": dict(order.files),
             "interval_s": TICK_S,
             "deadline_s": options.length_s + PATIENCE_S,
         }

@@ -13,8 +13,10 @@ from provision.spec import checks as speccheck
 from provision.spec.faults import faults_error
 from provision.spec.section import Section
 from provision.spec.types import (
+    Arrivals,
     Bridge,
     Bytes,
+    Clients,
     Count,
     CpuList,
     CpuLists,
@@ -26,6 +28,7 @@ from provision.spec.types import (
     Mtu,
     NicAddress,
     NicsEach,
+    ObjectKib,
     Percent,
     Pin,
     Prefix,
@@ -237,6 +240,19 @@ class Run(Section):
         default=1472,
         validation_alias="datagram",
         description="Payload of a UDP datagram; the default fills a frame of 1500 bytes.",
+    )
+    object_kib: tuple[ObjectKib, ...] = Field(
+        default=(0, 1, 2, 4, 8, 16, 32, 48, 64),
+        min_length=1,
+        description="Sizes of HTTP objects, each measured by itself.",
+    )
+    clients: Clients = Field(
+        default=16, description="HTTP clients of each guest that wait for their answers."
+    )
+    arrivals_per_s: Arrivals = Field(
+        default=100,
+        validation_alias="arrivals",
+        description="HTTP connections begun for each guest every second, where the load is open.",
     )
     request_bytes: Bytes = Field(
         default=1, validation_alias="request", description="What asks in a transaction."

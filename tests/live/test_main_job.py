@@ -137,10 +137,15 @@ def _boots(shell: Shell) -> list[str]:
     return [seen["boot_id"] for seen in guests.values()]
 
 
-def test_open_vswitch(shell: Shell, as_before: Check) -> None:
-    shell("up", "--vms", "1", "--switch", "ovs", "--rate", "40mbit", "-n", "test")
-    result = shell.json("run", "netperf-send", "-n", "test", "--seconds", "2", "--repeat", "1")
-    assert any(s["valid"] for s in result["runs"][0]["samples"])
+def test_open_vswitch_and_a_proxy(shell: Shell, as_before: Check) -> None:
+    few = ["--set", "run.object_kib=[1]", "--set", "run.arrivals=20"]
+    shell("up", "--vms", "1", "--switch", "ovs", "--rate", "40mbit", "-n", "test", *few)
+    result = shell.json("run", "netperf-send", "http-open", "-n", "test", "--seconds", "2",
+                        "--repeat", "1")  # fmt: skip
+    valid = {s["workload"]: s["finding"] for s in result["runs"][0]["samples"] if s["valid"]}
+    assert list(valid) == ["netperf-send", "http-open-1k"]
+    assert valid["http-open-1k"]["transactions_per_s"]["vm1"] == pytest.approx(20, rel=0.1)
+    assert result["runs"][0]["subject"]["haproxy"].startswith("2.")
     shell("down", "-n", "test")
     as_before()
 

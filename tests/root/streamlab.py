@@ -6,13 +6,15 @@ thing, and netperf's traffic is real.
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,10 +22,15 @@ from typing import Any
 
 from provision.driver import Usage
 from provision.image_mirror import find
-from provision.measuring.workload import Options, Pair
+from provision.measuring.capture import load
+from provision.measuring.counters import Asked
+from provision.measuring.verdict import Finding, judge
+from provision.measuring.workload import Options, Pair, Workload
+from provision.playing import playbooks
 from tests.root.machines import machine, sh
 
 RATE_MBIT = 200  # slow enough that no CPU is short, whatever else the machine does
+SCRIPT = playbooks() / "roles" / "streams" / "files" / "streams.py"
 OPTIONS = Options(duration_s=2, ramp_s=0.5)
 
 
@@ -54,6 +61,16 @@ class Lab:
                     for p in self.pairs
                     if p.guest == name
                 ],
+                "provision_links": [
+                    {
+                        "address": p.server,
+                        "client_address": p.client,
+                        "control_port": p.control_port,
+                        "number": 1,
+                    }
+                    for p in self.pairs
+                    if p.guest == name
+                ],
                 "provision_folder": str(self.folder / name),
             }
             for n, name in enumerate(dict.fromkeys(p.guest for p in self.pairs), 1)
@@ -81,6 +98,33 @@ class Lab:
         ]
         busy = tuple(sum(int(r[i]) for i in (1, 2, 3, 6, 7)) / 100 for r in rows[1:])
         return Usage(time.time(), busy, {p.guest: 0.0 for p in self.pairs}, nics)
+
+    def start(self, order: dict[str, Any], folder: Path, **popen: Any) -> subprocess.Popen[str]:
+        """The load generator's own script, without Ansible."""
+        order |= {"folder": str(folder), "path": str(folder / "bin")}
+        words = ["ip", "netns", "exec", self.generator, "python3", str(SCRIPT),
+                 base64.b64encode(json.dumps(order).encode()).decode()]  # fmt: skip
+        return subprocess.Popen(words, stderr=subprocess.PIPE, text=True,
+                                **({"stdout": subprocess.PIPE} | popen))  # fmt: skip
+
+    def take(
+        self,
+        workload: Workload,
+        options: Options,
+        folder: Path,
+        spoil: Callable[[dict[str, Any]], None] = lambda _order: None,
+    ) -> Finding:
+        """One sample without Ansible, its plan changed before by ``spoil``."""
+        order = workload.plan(self.pairs, options)
+        spoil(order)
+        _, said = (process := self.start(order, folder)).communicate(timeout=60)
+        assert process.returncode == 0, said
+        capture = load(folder / "streams.json", workload.read)
+        return judge(capture, Asked(workload, options, self.pairs, apart=False))
+
+    def running(self, number: int, what: str) -> list[int]:
+        """A guest's processes of that name."""
+        return _running(self.guest(number), what)
 
     def netservers(self, number: int) -> list[int]:
         """The processes of a guest's netserver."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,20 +15,15 @@ from typing import Any
 import pytest
 
 from provision.errors import Interrupted, WorkloadError
-from provision.measuring.capture import load
-from provision.measuring.counters import Asked
 from provision.measuring.results import Run, Subject
 from provision.measuring.take import Bench, measure
-from provision.measuring.verdict import Finding, judge
-from provision.measuring.workload import Options
 from provision.measuring.workloads import WORKLOADS
-from provision.playing import Player, playbooks
+from provision.playing import Player
 from tests.root.machines import marks, sh
 from tests.root.streamlab import OPTIONS, RATE_MBIT, Lab, lab, netperf
 
 pytestmark = marks
 SEND, RECEIVE = WORKLOADS["netperf-send"], WORKLOADS["netperf-receive"]
-SCRIPT = playbooks() / "roles" / "streams" / "files" / "streams.py"
 #: what 200 Mbit/s of frames carry: 1448 of 1514 bytes
 FULL_MBIT = RATE_MBIT * 1448 / 1514
 SUBJECT = Subject(
@@ -70,32 +63,6 @@ def nothing_left(two: Lab) -> Iterator[None]:
     deadline = time.monotonic() + 5
     while left := two.clients():
         assert time.monotonic() < deadline, left
-
-
-def _start(made: Lab, order: dict[str, Any], folder: Path, **popen: Any) -> subprocess.Popen[str]:
-    order |= {"folder": str(folder), "path": str(folder / "bin")}
-    words = ["ip", "netns", "exec", made.generator, "python3", str(SCRIPT),
-             base64.b64encode(json.dumps(order).encode()).decode()]  # fmt: skip
-    return subprocess.Popen(words, stderr=subprocess.PIPE, text=True,
-                            **({"stdout": subprocess.PIPE} | popen))  # fmt: skip
-
-
-def _take(
-    made: Lab,
-    folder: Path,
-    spoil: Callable[[dict[str, Any]], None] = lambda _order: None,
-    options: Options = OPTIONS,
-) -> Finding:
-    """One sample without Ansible, its plan changed before by ``spoil``."""
-    order = RECEIVE.plan(made.pairs, options)
-    spoil(order)
-    process = _start(made, order, folder)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 0, said
-    return judge(
-        load(folder / "streams.json", RECEIVE.read),
-        Asked(RECEIVE, options, made.pairs, apart=False),
-    )
 
 
 def _bench(made: Lab, root: Path, **changes: Any) -> Bench:
@@ -155,7 +122,7 @@ def test_streams_that_start_apart_make_no_valid_sample(ready: Lab, tmp_path: Pat
             words = " ".join(stream["argv"])
             stream["argv"] = ["sh", "-c", f"sleep {1.2 * number}; exec {words}"]
 
-    finding = _take(ready, tmp_path, late)
+    finding = ready.take(RECEIVE, OPTIONS, tmp_path, late)
     assert finding.skew_ms == pytest.approx(1200, abs=400), finding.reasons
     assert any("apart, more than the ramp of 0.5 s" in r for r in finding.reasons)
     assert any(r.startswith("vm1: ended") for r in finding.reasons)
@@ -166,7 +133,7 @@ def test_a_netserver_that_dies_ends_the_sample_at_once(ready: Lab, tmp_path: Pat
     killer = Timer(2, ready.kill_netservers, [2])
     killer.start()
     began = time.monotonic()
-    finding = _take(ready, tmp_path, options=options)
+    finding = ready.take(RECEIVE, options, tmp_path)
     killer.join()
     assert time.monotonic() - began < 10
     assert "stopped early: vm2 failed" in finding.reasons
@@ -179,7 +146,7 @@ def test_a_netserver_that_dies_ends_the_sample_at_once(ready: Lab, tmp_path: Pat
     assert "vm1" not in str(e.value)
     assert e.value.hint == "provision reset --level process"
     Player(tmp_path / "reset", ready.inventory()).play("reset.yml", "reset", {})
-    assert _take(ready, tmp_path).guests_mbit["vm2"] > 100
+    assert ready.take(RECEIVE, OPTIONS, tmp_path).guests_mbit["vm2"] > 100
 
 
 def test_a_stalled_stream_is_taken_again(ready: Lab, tmp_path: Path) -> None:
@@ -229,7 +196,7 @@ def test_traffic_by_another_link_makes_no_valid_sample(ready: Lab, tmp_path: Pat
         ):
             sh("ip", "-n", namespace, "link", "set", nic, "up")
             sh("ip", "-n", namespace, "route", "add", f"{far}/32", "dev", nic)
-        finding = _take(ready, tmp_path)
+        finding = ready.take(RECEIVE, OPTIONS, tmp_path)
     finally:
         sh("ip", "-n", generator, "link", "del", "stray")
     assert any("c2 of the load generator carried 0.0" in r for r in finding.reasons)
@@ -241,7 +208,7 @@ def test_a_stream_that_hangs_is_ended_and_counts_for_nothing(ready: Lab, tmp_pat
     cut = Timer(0.6, sh, ["ip", "-n", ready.guest(2), "link", "set", "eth0", "down"])
     cut.start()
     try:
-        finding = _take(ready, tmp_path, lambda order: order.update(deadline_s=4.0))
+        finding = ready.take(RECEIVE, OPTIONS, tmp_path, lambda order: order.update(deadline_s=4.0))
     finally:
         cut.join()
         sh("ip", "-n", ready.guest(2), "link", "set", "eth0", "up")
@@ -270,7 +237,7 @@ def test_what_cannot_be_measured_is_told_at_once(
 ) -> None:
     order = SEND.plan(ready.pairs, OPTIONS)
     spoil(order)
-    process = _start(ready, order, tmp_path)
+    process = ready.start(order, tmp_path)
     _, said = process.communicate(timeout=20)
     assert process.returncode == 3
     assert said.startswith(words)
@@ -280,7 +247,7 @@ def test_what_cannot_be_measured_is_told_at_once(
 
 @pytest.mark.parametrize("how", ["killed", "terminated", "nobody reads"])
 def test_no_netperf_outlives_its_parent(ready: Lab, tmp_path: Path, how: str) -> None:
-    process = _start(ready, SEND.plan(ready.pairs, replace(OPTIONS, duration_s=60)), tmp_path)
+    process = ready.start(SEND.plan(ready.pairs, replace(OPTIONS, duration_s=60)), tmp_path)
     deadline = time.monotonic() + 10
     while len(ready.clients("netperf -4")) < 2:
         assert time.monotonic() < deadline, "the streams do not start"
@@ -318,7 +285,7 @@ def test_a_controller_killed_in_mid_run_leaves_streams_that_reset_ends(
     )
     order = SEND.plan(ready.pairs, replace(OPTIONS, duration_s=60))
     with Path("/dev/null").open("w") as nowhere:
-        process = _start(ready, order, folder / "streams", stdout=nowhere)
+        process = ready.start(order, folder / "streams", stdout=nowhere)
     deadline = time.monotonic() + 10
     while len(ready.clients("netperf -4")) < 2:
         assert time.monotonic() < deadline, "the streams do not start"

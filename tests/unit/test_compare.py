@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from provision.measuring.compare import compare
+from provision.measuring.compare import compare, loss
+from tests.unit.streams import sample
 
 FIRST = [100.0, 102.0, 98.0, 101.0, 99.0]
 SECOND = [108.0, 113.0, 110.0, 111.0, 108.0]
@@ -57,3 +58,15 @@ def test_too_little_to_judge_by() -> None:
     assert (one.low, one.p, one.words()) == (None, None, "+10.5 %")
     assert compare([5.0, 5.0], [5.0, 5.0]) is not None
     assert compare([0.0, 0.0], [5.0, 6.0]) is None
+
+
+def test_the_loss_against_native_is_by_workload_and_of_valid_samples_alone() -> None:
+    native = [sample("netperf-send", 1000.0 + n, n) for n in (1, 2, 3)]
+    other = [sample("netperf-send", 800.0 + n, n) for n in (1, 2, 3)]
+    other += [sample("netperf-send", 1.0, 4, reasons=("stalled",)), sample("netperf-rr", 5.0, 1)]
+    found = loss(native, other)
+    assert list(found) == ["netperf-send"]
+    one = found["netperf-send"]
+    assert one.loss_percent == pytest.approx(20, abs=0.1)
+    assert one.low is not None
+    assert loss(other, native)["netperf-send"].loss_percent < 0

@@ -103,6 +103,9 @@ def test_defaults() -> None:
             "datagram_bytes": 1472,
             "request_bytes": 1,
             "response_bytes": 1,
+            "object_kib": [0, 1, 2, 4, 8, 16, 32, 48, 64],
+            "clients": 16,
+            "arrivals_per_s": 100,
         },
     }
 

@@ -8,8 +8,10 @@ Needs Python 3.8 and nothing else. The one argument is the plan, JSON in base64:
                take a connection at ``server``:``port`` from ``local`` before anything starts;
                ``counter``, what is read at each tick (see Counter); and ``brings``, a file of the
                folder that is kept with the output
-``helpers``    what serves meanwhile: ``name``, ``argv``, ``files`` (text by name, in a folder of
-               its own that {home} stands for) and ``listens``, address and port once it is ready
+``helpers``    what serves meanwhile: ``name``, ``argv``, ``files`` (by name text, or text and how
+               often, in a folder of its own that {home} stands for) and ``listens``, address and
+               port once it is ready
+``files``      text by name, for ``folder``
 ``interval_s``, ``deadline_s``, ``path``, ``folder``
 
 Raw output grows in ``folder``/PAIR.txt; all that was seen is in ``folder``/streams.json at the end.
@@ -374,7 +376,8 @@ def helper(wish: dict[str, Any], programs: dict[str, str], folder: Path) -> Chil
     home.chmod(0o755)  # a server may give up root
     for name, text in wish["files"].items():
         (home / name).parent.mkdir(parents=True, exist_ok=True)
-        (home / name).write_text(text.replace("{home}", str(home)))
+        body = text.replace("{home}", str(home)) if isinstance(text, str) else text[0] * text[1]
+        (home / name).write_text(body)
     argv = [programs[wish["argv"][0]], *(w.replace("{home}", str(home)) for w in wish["argv"][1:])]
     return Child(wish["name"].replace(" ", "-"), argv, folder)
 
@@ -389,6 +392,8 @@ def measure(plan: dict[str, Any]) -> dict[str, Any]:
     helpers: list[Child] = []
     record = Record(streams)
     try:
+        for name, text in plan.get("files", {}).items():
+            (folder / name).write_text(text)
         for wish in plan.get("helpers", ()):
             helpers.append(helper(wish, programs, folder))
             helpers[-1].serve(tuple(wish["listens"]))
@@ -416,7 +421,7 @@ def measure(plan: dict[str, Any]) -> dict[str, Any]:
     if why is not None:
         record.tick()
     free = os.statvfs(folder)
-    if free.f_bavail * free.f_frsize < os.sysconf("SC_PAGE_SIZE"):
+    if free.f_bavail * free.f_frsize < RESERVE:  # what ended may have given some back
         why = f"no space is left in {folder} of the load generator"
     return {
         "format": FORMAT, "plan": plan, "host": os.uname().nodename, "kernel": os.uname().release,
