@@ -70,5 +70,6 @@ class Capabilities:
         if path == MODEL and self.words.get(value, value) not in self.nic_models:
             return f"its vNIC models are {', '.join(sorted(self.nic_models))}"
         if path == SWITCH and value not in self.switches:
-            return f"its switches are: {', '.join(self.switches) or 'none'}"
+            have = ", ".join(self.switches) or "none, its guests are on their uplinks"
+            return f"its switches are: {have}"
         return {MANAGEMENT: self.management, CHECKPOINT: self.checkpoint}.get(path, "")

@@ -74,7 +74,7 @@ def checks(facts: Facts) -> Iterator[Check]:
         yield Check(name, ok=True, detail=detail)
     words = [f"{word}={exact}" for word, exact in facts.words.items()]
     yield Check("vNIC models", ok=True, detail=", ".join([*facts.nic_models, *words]))
-    yield Check("switches", ok=True, detail=", ".join(facts.switch_flavours))
+    yield Check("switches", ok=True, detail=", ".join(facts.switch_flavours) or "none")
     for uplink in facts.uplinks:
         state = f"not free: {uplink.used_by}" if uplink.used_by else "free"
         where = f"{uplink.mac} {uplink.pci or ''}".strip()

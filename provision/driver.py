@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, cast, runtime_checkable
 
 from provision.errors import PreflightError, UserError
-from provision.resources import Guest, Key, Resource, StartMode, Switch, Tuning
+from provision.resources import Guest, Key, Resource, StartMode, Tuning
 
 if TYPE_CHECKING:
     from provision.capabilities import Capabilities
@@ -29,6 +29,7 @@ BUILTIN: Mapping[str, str] = {
     "hyperv": "drivers.hyperv.driver:Hyperv",
     "kvm": "drivers.kvm.driver:Kvm",
     "native": "drivers.native.driver:Native",
+    "virtualbox": "drivers.virtualbox.driver:Virtualbox",
     "vsphere": "drivers.vsphere.driver:Vsphere",
     "xen": "drivers.xen.driver:Xen",
     "xenserver": "drivers.xenserver.driver:XenServer",
@@ -50,13 +51,15 @@ class NicModel:
 
     ``pci_ids`` are ``vendor:device`` in hex, () where the NIC is no PCI function or a piece of
     whatever hardware the host has; ``drivers`` as ``ethtool -i`` names them, () where that
-    depends on the hardware too. ``mtu`` is the most it carries.
+    depends on the hardware too. ``mtu`` is the most it carries. ``direct``: it is on its uplink
+    itself, with no switch between.
     """
 
     name: str
     pci_ids: tuple[str, ...]
     drivers: tuple[str, ...]
     mtu: int = 65535
+    direct: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +143,10 @@ class Facts:
     """What a hypervisor and its host are and can do, known before anything is changed.
 
     ``words`` maps the vocabulary's words (``paravirtual``) to exact models; the first of
-    ``switch_flavours`` is what a spec gets that names none. ``cannot`` maps a spec's word to the
-    reason it is refused, ``unfit`` says what no single word is to blame for, each with the spec's
-    path; ``management`` is why guests need an existing network for it, "" = the driver makes one.
+    ``switch_flavours`` is what a spec gets that names none, () = guests are on their uplinks.
+    ``cannot`` maps a spec's word to the reason it is refused, ``unfit`` says what no single word is
+    to blame for, each with the spec's path; ``management`` is why guests need an existing network
+    for it, "" = the driver makes one.
     ``addresses`` are the host's own by link, with their prefixes, but for those of this testbed.
     ``virts`` are the ways to virtualize guests where there is a choice, each with why it cannot be
     had ("" = it can); ``accel`` is the usual one then. ``beside`` is the model of a guest's
@@ -151,9 +155,10 @@ class Facts:
     ``parallel`` caps concurrent puts of a kind; ``knobs`` are the host's tunings as they are now,
     ``tunings`` those that a spec's wishes for dom0 and its uplinks become; ``most_nics`` is how
     many vNICs a guest may have besides its management's; ``mac_prefix`` is three octets, of which
-    guests' MACs use the lower quarter; ``simulated`` guests have no inside that could be checked.
-    ``checkpoint`` is why guests cannot be brought back to clean, "" = they can; ``limits`` is what
-    holds guests to their CPUs and memory: the machine that each has, or the host's control groups.
+    guests' MACs use the lower quarter, "" = NICs keep their own; ``simulated`` guests have no
+    inside that could be checked. ``checkpoint`` is why guests cannot be brought back to clean, "" =
+    they can; ``limits`` is what holds guests to their CPUs and memory: the machine that each has,
+    or the host's control groups.
     """
 
     hypervisor: str
@@ -186,8 +191,8 @@ class Facts:
 
     @property
     def bare(self) -> bool:
-        """Whether guests have the uplinks themselves, with no switch between."""
-        return Switch.kind not in self.kinds
+        """Whether a guest is the host itself, and has the uplinks with their own addresses."""
+        return not self.mac_prefix
 
 
 @dataclass(frozen=True, slots=True)

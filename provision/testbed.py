@@ -36,7 +36,8 @@ FIRST_GUEST = 10  # in the management subnet: .1 is the host's own address
 class Link:
     """A guest's NIC's own way to the load generator; addresses are with their prefix.
 
-    ``number`` counts all links of the testbed, ``nic`` those of the guest, both from 1.
+    ``number`` counts all links of the testbed, ``nic`` those of the guest, both from 1; ``switch``
+    is the uplink itself where none is between.
     """
 
     number: int
@@ -81,8 +82,11 @@ def mac(prefix: str, testbed: str, guest: int, nic: int) -> str:
     """The address of a guest's NIC (0 is its management's) after three octets.
 
     A testbed has a run of addresses, which its name chooses, so that none is there twice. Only the
-    prefix's lower quarter is used: the part of VMware's that is set by hand.
+    prefix's lower quarter is used: the part of VMware's that is set by hand. Without a prefix a NIC
+    keeps its own: "".
     """
+    if not prefix:
+        return ""
     first = int.from_bytes(sha256(testbed.encode()).digest()[-3:])
     number = (first + NICS_EACH * guest + nic) % (1 << 22)
     return ":".join([prefix, *(f"{b:02x}" for b in number.to_bytes(3))])
@@ -105,7 +109,7 @@ def expand(spec: Spec, facts: Facts, image: str) -> Testbed:
     if problems := list(_unfit(spec, facts)):
         raise SpecError(problems, hint=f"provision doctor --hv {facts.hypervisor}")
     _refuse_taken(spec, facts)
-    links = tuple(_links(spec, _uplinks(spec, facts), bare=facts.bare))
+    links = tuple(_links(spec, _uplinks(spec, facts), direct=is_direct(spec, facts)))
     namespace = None if spec.uplinks else namespace_of(spec.name)
     guests = tuple(_guest(spec, facts, image, own) for own in of_guests(links).values())
     if problems := list(dict.fromkeys(w for guest in guests for w in facts.unfit(guest))):
@@ -150,7 +154,9 @@ def _unfit(spec: Spec, facts: Facts) -> Iterator[str]:
         yield f"guests.virt: {guests.virt}: not on {hv}: {why}"
     if guests.nics_each > facts.most_nics:
         yield f"guests.nics_each: {hv} gives a guest at most {facts.most_nics} besides management"
-    if spec.switch.type is not None and spec.switch.type not in facts.switch_flavours:
+    if spec.switch.type is not None and facts.switch_flavours and is_direct(spec, facts):
+        yield f"switch.type: {hv}'s {guests.nic.model} is on the uplink itself, with no switch"
+    elif spec.switch.type is not None and spec.switch.type not in facts.switch_flavours:
         have = ", ".join(facts.switch_flavours) or "none at all"
         yield f"switch.type: {hv} has no switch of type {spec.switch.type!r}; it has: {have}"
     for path, reason in facts.cannot.items():
@@ -260,7 +266,13 @@ def _uplinks(spec: Spec, facts: Facts) -> list[str]:
     return [u.name for u in found]
 
 
-def _links(spec: Spec, uplinks: list[str], *, bare: bool) -> Iterator[Link]:
+def is_direct(spec: Spec, facts: Facts) -> bool:
+    """Whether guests are on their uplinks themselves, with no switch of ours between."""
+    model = facts.nic_models.get(nic_model(spec.guests.nic.model, facts) or "")
+    return Switch.kind not in facts.kinds or (model is not None and model.direct)
+
+
+def _links(spec: Spec, uplinks: list[str], *, direct: bool) -> Iterator[Link]:
     subnets = IPv4Network(spec.network.subnet).subnets(new_prefix=spec.network.prefix)
     next(subnets)  # the first is left out: with it, link 1 would be subnet 0
     short, each = tag(spec.name), spec.guests.nics_each
@@ -270,7 +282,7 @@ def _links(spec: Spec, uplinks: list[str], *, bare: bool) -> Iterator[Link]:
             number=n,
             guest=f"{spec.guests.name}{(n - 1) // each + 1}",
             uplink=uplink,
-            switch=uplink if bare else f"pv{short}b{n}",
+            switch=uplink if direct else f"pv{short}b{n}",
             port=far,
             guest_address=f"{subnet[2]}/{subnet.prefixlen}",
             client_address=f"{subnet[1]}/{subnet.prefixlen}",
@@ -314,7 +326,9 @@ def _lab(spec: Spec, namespace: str | None, links: tuple[Link, ...]) -> Iterator
 
 def flavour(spec: Spec, facts: Facts) -> str:
     """What each guest's switch is: as asked, else what the hypervisor usually has."""
-    return spec.switch.type or next(iter(facts.switch_flavours), "none")
+    if is_direct(spec, facts):
+        return "none"
+    return spec.switch.type or facts.switch_flavours[0]
 
 
 def _switches(spec: Spec, facts: Facts, links: tuple[Link, ...]) -> Iterator[Switch]:
@@ -323,7 +337,7 @@ def _switches(spec: Spec, facts: Facts, links: tuple[Link, ...]) -> Iterator[Swi
     if spec.management.bridge is None:
         subnet = management_subnet(spec)
         yield Switch(f"pv{tag(spec.name)}m", address=f"{subnet[1]}/{subnet.prefixlen}")
-    for link in links:
+    for link in () if is_direct(spec, facts) else links:
         yield Switch(link.switch, flavour(spec, facts), link.uplink, spec.switch.mtu)
 
 
@@ -356,14 +370,14 @@ def _guest(spec: Spec, facts: Facts, image: str, links: Sequence[Link]) -> Guest
         management=Vnic(
             switch=spec.management.bridge or ("host" if facts.bare else f"pv{tag(spec.name)}m"),
             model=facts.beside.get(model, facts.words["paravirtual"]),
-            mac="" if facts.bare else mac(facts.mac_prefix, spec.name, number + 1, 0),
+            mac=mac(facts.mac_prefix, spec.name, number + 1, 0),
             address=str(at),
         ),
         nics=tuple(
             Vnic(
                 switch=link.switch,
                 model=model,
-                mac="" if facts.bare else mac(facts.mac_prefix, spec.name, number + 1, link.nic),
+                mac=mac(facts.mac_prefix, spec.name, number + 1, link.nic),
                 address=link.guest_address,
                 mtu=spec.switch.mtu,
                 rate_mbit=guests.nic.rate_mbit,

@@ -134,6 +134,7 @@ class Native:
             notes={"system": machine.system},
             virts={HOST: "", "namespace": "it is not there yet"},
             most_nics=CAPABILITIES.most_nics,
+            mac_prefix="",
             checkpoint=CAPABILITIES.checkpoint,
             limits="groups",
         )

@@ -101,8 +101,8 @@ class Hypervisor(Section):
     )
     storage: Text | None = Field(
         default=None,
-        description="Where guests' disks go, where there are several (datastore; Hyper-V: a "
-        "folder).",
+        description="Where guests' disks go, where there are several (datastore; Hyper-V and "
+        "VirtualBox: a folder).",
     )
     ssh: SshTarget | None = Field(
         default=None,

@@ -48,7 +48,8 @@ class Nic(Section):
         default="paravirtual",
         description="The vNIC's model: `paravirtual`, `emulated`, or one of the hypervisor's own "
         "(KVM: `virtio`, `e1000`, `e1000e`, `rtl8139`, `vmxnet3`; vSphere: `vmxnet3`, `vmxnet2`, "
-        "`e1000`, `e1000e`, `sriov`).",
+        "`e1000`, `e1000e`, `sriov`; VirtualBox: `virtio`, `82540EM`, `82543GC`, `82545EM`, "
+        "`Am79C970A`, `Am79C973`).",
     )
     rate_mbit: RateMbit | None = Field(
         default=None,
@@ -108,7 +109,8 @@ class Guests(Section):
     image: Image = Field(
         default="debian12",
         description="The guests' disk: the name of an image that `provision image build` makes "
-        "(vSphere: of a template; Hyper-V: of a VHDX on the host), or the path of a disk file with "
+        "(vSphere: of a template; Hyper-V: of a VHDX on the host; VirtualBox: of a VM that has a "
+        "snapshot), or the path of a disk file with "
         "cloud-init in it.",
     )
     user: Login = Field(

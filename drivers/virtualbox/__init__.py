@@ -1,0 +1,1 @@
+"""Oracle VirtualBox on a Linux host, through VBoxManage."""
