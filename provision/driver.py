@@ -51,8 +51,7 @@ class NicModel:
 
     ``pci_ids`` are ``vendor:device`` in hex, () where the NIC is no PCI function or a piece of
     whatever hardware the host has; ``drivers`` as ``ethtool -i`` names them, () where that
-    depends on the hardware too. ``mtu`` is the most it carries. ``direct``: it is on its uplink
-    itself, with no switch between.
+    depends on the hardware too. ``mtu`` is the most it carries; ``direct``: with no switch between.
     """
 
     name: str

@@ -129,6 +129,8 @@ def _unreachable(uri: str, parts: SplitResult, error: libvirt.libvirtError) -> U
         user = f"{parts.username}@" if parts.username else ""
         kind = parts.scheme.partition("+")[0]
         hint = f"ssh {port}{user}{parts.hostname} virsh -c {kind}:///system version"
+        if "authentication" in text:  # libvirtd itself asks who we are, as an oVirt host's does
+            hint = "give libvirt a file of credentials: …/system?authfile=PATH (docs/kvm.md)"
     elif "ermission denied" in text or "authenticat" in text:
         hint = "sudo provision …, or join the group: sudo usermod -aG libvirt $USER"
     elif "No such file" in text:

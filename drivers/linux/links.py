@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2s
 from typing import Any
 
+from drivers.linux import vdsm
 from provision.errors import HostError
 from provision.host import Host
 
@@ -114,13 +115,15 @@ class View:
     """The network of a host at one moment.
 
     ``default_routes`` are the devices that carry one; ``ssh`` is the address by which we came in.
-    ``ipv6``, ``lro`` and ``arp`` (ignore, announce) are of the one NIC that was asked about.
+    ``ipv6``, ``lro`` and ``arp`` (ignore, announce) are of the one NIC that was asked about;
+    ``vdsm`` says what of an oVirt host's own has a NIC.
     """
 
     links: Mapping[str, Link]
     bridges: Mapping[str, OvsBridge]
     default_routes: frozenset[str] = frozenset()
     ssh: str = ""
+    vdsm: Mapping[str, str] = field(default_factory=dict)
     ipv6: bool = False
     lro: bool = False
     arp: tuple[int, int] = (0, 0)
@@ -148,7 +151,7 @@ def view(
 ) -> View:
     """Look at the host once. ``name`` asks about one NIC, ``use`` about what uses the NICs."""
     script = _LINKS + (_NIC if name else "") + (_LRO if lro else "")
-    script += (_ROUTES if use else "") + (_OVS if ovs else "")
+    script += (_ROUTES + vdsm.SCRIPT if use else "") + (_OVS if ovs else "")
     found = sections(host.run("sh", "-c", script, "view", name))
     arp = found.get("arp", "").split()
     ssh = found.get("ssh", "").split()
@@ -162,6 +165,7 @@ def view(
             if "dev" in hop
         ),
         ssh=ssh[2] if len(ssh) == 4 else "",
+        vdsm=vdsm.owners(found.get(vdsm.SECTION, "")),
         ipv6=found.get("ipv6") == "0",
         lro=bool(found.get("lro")),
         arp=(int(arp[0]), int(arp[1])) if len(arp) == 2 else (0, 0),

@@ -9,6 +9,7 @@ from hashlib import blake2s
 
 from drivers.linux.interrupts import by_cpu
 from drivers.linux.links import MARK, Address, Link, View, mark, sections, view
+from drivers.linux.vdsm import owner
 from provision.driver import UplinkFacts
 from provision.errors import DriverError, PreflightError
 from provision.host import Host
@@ -154,5 +155,7 @@ def _users(link: Link, seen: View, testbed: str) -> Iterator[str]:
             yield f"is a port of Open vSwitch bridge {bridge.name}"
     for rider in riders:
         yield f"carries the {rider.kind} {rider.name}"
+    if words := owner(link.name, seen.vdsm):
+        yield words
     if link.alias.startswith(MARK) and link.alias != mark(testbed):
         yield f"belongs to testbed {link.alias.removeprefix(MARK)}"

@@ -502,36 +502,10 @@ def xenserver(
 @contextmanager
 def virtualbox(folder: Path) -> Iterator[Peer]:
     """VBoxManage as its manual has it, on a namespace for a host."""
-    from drivers.virtualbox.driver import Virtualbox
-    from tests.peers.vbox.commands import off
-    from tests.peers.vbox.service import served
-    from tests.virtualbox.bed import beside, foreign, guest, host_of, world_of
+    from tests.virtualbox.bed import contract
 
-    with machines.machine("pvvbox") as bare, cabled(bare):
-        world = world_of(folder / "VirtualBox VMs", bare)
-        with beside(bare, world), served(world, folder) as service:
-            driver = Virtualbox(Target(TESTBED, folder, identity=who), host_of(bare, service))
-            first = replace(guest(), nics=(replace(guest().nics[0], switch="pvcontractu"),))
-            nic = first.nics[0]
-            others = (
-                replace(first, cap_percent=50),
-                replace(first, vcpus=2, cap_percent=200),
-                *(replace(first, nics=(replace(nic, model=m),)) for m in driver.facts.nic_models),
-                replace(first, nics=(replace(nic, rate_mbit=100),)),
-                replace(first, memory_mib=1024),
-                replace(first, running=False),
-            )
-
-            def stop(g: Guest) -> None:
-                with world.lock:
-                    off(world, world.machine(f"{TESTBED}-{g.name}"))
-
-            yield Peer(
-                driver, Uplink("pvcontractu"), (), first, others, stop,
-                lambda thing: foreign(world, TESTBED, thing),
-            )  # fmt: skip
-            driver.close()
-            assert not service.complaints
+    with contract(folder) as peer:
+        yield peer
 
 
 live = (

@@ -16,7 +16,18 @@ from drivers.kvm.facts import MODELS, Machine, cannot
 from provision import doctor
 from provision.driver import Facts, Target, UplinkFacts, fits
 from provision.errors import PreflightError, SpecError
-from provision.resources import Cable, Guest, Namespace, Port, Switch, Tuning, Uplink, key
+from provision.resources import (
+    Among,
+    Cable,
+    Guest,
+    Namespace,
+    Port,
+    Switch,
+    Tuning,
+    Uplink,
+    key,
+    needs,
+)
 from provision.spec import Spec, restore, words
 from provision.testbed import commitment, expand, management_subnet, tag
 
@@ -276,6 +287,27 @@ def test_a_host_without_states_of_its_nics_and_without_a_network_of_its_own() ->
     assert {r.flavour for r in found.resources if isinstance(r, Switch)} == {"vswitch"}
     assert found.guests[0].management.switch == "VM Network"
     assert all(n.mac.startswith("00:50:56:") for n in found.guests[0].nics)
+
+
+def test_without_a_switch_guests_are_on_their_uplinks_and_need_them() -> None:
+    host = facts(kinds=frozenset({"uplink", "guest"}), switch_flavours=(), management="name one")
+    wanted = CABLED | {"management": {"bridge": "vboxnet0", "subnet": "10.7.0.0/24"}}
+    found = expand(spec(**wanted), host, "img")
+    assert not any(isinstance(r, Switch) for r in found.resources)
+    for guest, link in zip(found.guests, found.links, strict=True):
+        assert guest.nics[0].switch == link.switch == link.uplink
+        among = Among.of({key(r): r for r in found.resources})
+        assert (Uplink.kind, link.uplink) in needs(guest, among)
+    with pytest.raises(SpecError, match=r"switch\.type: .* on the uplink itself"):
+        expand(spec(**wanted | {"switch": {"type": "ovs"}}), host, "img")
+
+
+def test_a_model_that_is_on_its_uplink_has_no_switch_where_others_have() -> None:
+    direct = replace(FACTS.nic_models["virtio"], name="sriov", direct=True)
+    host = facts(nic_models={**FACTS.nic_models, "sriov": direct})
+    found = expand(spec(**CABLED | {"guests": {"count": 2, "nic": "sriov"}}), host, "img")
+    assert [r.name for r in found.resources if isinstance(r, Switch)] == [f"pv{tag('lab')}m"]
+    assert {n.switch for g in found.guests for n in g.nics} == {link.uplink for link in found.links}
 
 
 def test_a_management_subnet_that_the_host_has_is_refused() -> None:

@@ -52,7 +52,7 @@ SnapshotUUID="x"
 SnapshotName-1="other"
 """
 NICS = (
-    "NIC 1:    MAC: 080027000001, Attachment: Host-only Interface 'vboxnet0', Promisc Policy: deny, "
+    "NIC 1: MAC: 080027000001, Attachment: Host-only Interface 'vboxnet0', Promisc Policy: deny, "
     "Bandwidth group: none\nNIC 2:    MAC: 080027000002, Attachment: Bridged Interface 'eth1', "
     "Bandwidth group: pv2\nNIC 3:     disabled\n"
 )

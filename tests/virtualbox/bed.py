@@ -12,11 +12,14 @@ from uuid import uuid4
 from drivers.virtualbox.driver import Virtualbox
 from provision.driver import Target
 from provision.host import Host
-from provision.resources import Guest, Resource, Vnic
-from tests.contract.peers import who
+from provision.resources import Guest, Resource, Uplink, Vnic
+from tests.contract.peers import TESTBED as CONTRACT
+from tests.contract.peers import Peer, cabled, who
+from tests.peers.vbox.life import off
 from tests.peers.vbox.service import Service, served
 from tests.peers.vbox.world import Machine, World
 from tests.peers.wires import machine
+from tests.root import machines
 
 TESTBED, BASE, MANAGEMENT = "bed", "debian12", "vboxnet0"
 
@@ -101,3 +104,33 @@ def foreign(world: World, testbed: str, thing: Resource) -> Iterator[Callable[[]
     world.machines.remove(one)
     one.settings.unlink()
     one.folder.rmdir()
+
+
+@contextmanager
+def contract(folder: Path) -> Iterator[Peer]:
+    """The peer of the contract's tests, in a namespace for a host."""
+    with machines.machine("pvvbox") as bare, cabled(bare):
+        world = world_of(folder / "VirtualBox VMs", bare)
+        with beside(bare, world), served(world, folder) as service:
+            driver = Virtualbox(Target(CONTRACT, folder, identity=who), host_of(bare, service))
+            nic = replace(guest().nics[0], switch="pvcontractu")
+            first = guest(nics=(nic,))
+            others = (
+                replace(first, cap_percent=50),
+                replace(first, vcpus=2, cap_percent=200),
+                *(replace(first, nics=(replace(nic, model=m),)) for m in driver.facts.nic_models),
+                replace(first, nics=(replace(nic, rate_mbit=100),)),
+                replace(first, memory_mib=1024),
+                replace(first, running=False),
+            )
+
+            def stop(g: Guest) -> None:
+                with world.lock:
+                    off(world, world.machine(f"{CONTRACT}-{g.name}"))
+
+            yield Peer(
+                driver, Uplink("pvcontractu"), (), first, others, stop,
+                lambda thing: foreign(world, CONTRACT, thing),
+            )  # fmt: skip
+            driver.close()
+            assert not service.complaints
