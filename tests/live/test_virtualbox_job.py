@@ -23,10 +23,10 @@ guests:
   count: 2
   memory: 512MiB
   image: {base}
-  nic: {{model: {nic}, rate: 80mbit}}
+  nic: {{model: virtio, rate: 80mbit}}
   cpu: {{cap_percent: 50}}
 uplinks: [vmnic1, vmnic2]
-load_generator: {{ssh: root@lg7, ports: [lg1, lg2]}}
+load_generator: {{ssh: root@vblg, ports: [lg1, lg2]}}
 management: {{bridge: vmnic0, subnet: {subnet}}}
 """
 
@@ -36,9 +36,9 @@ class Bed:
     lab: VboxLab
     shell: Shell
 
-    def spec(self, nic: str = "virtio") -> Path:
+    def spec(self) -> Path:
         path = self.shell.folder / "vbday.yml"
-        path.write_text(SPEC.format(base=BASE, nic=nic, subnet=self.lab.management))
+        path.write_text(SPEC.format(base=BASE, subnet=self.lab.management))
         return path
 
 
@@ -50,7 +50,7 @@ def bed(shell: Shell) -> Iterator[Bed]:
     folder.mkdir(mode=0o700)
     with ExitStack() as stack:
         lab = stack.enter_context(vbox_lab(BASE))
-        machines = [("lg7", lab.wires.generator, lab.wires.generator_address),
+        machines = [("vblg", lab.wires.generator, lab.wires.generator_address),
                     ("vb7", lab.wires.esx, lab.address)]  # fmt: skip
         programs = prepare(folder, machines)
         conf = folder / "vb7.conf"
@@ -89,7 +89,5 @@ def test_the_whole_day(bed: Bed) -> None:
     typed("ssh", "-n", "vbday", "vm1", "--", "touch", "/var/tmp/dirt")
     typed("reset", "-n", "vbday", "--level", "revert")
     assert "dirt" not in typed("ssh", "-n", "vbday", "vm1", "--", "ls", "/var/tmp").stdout
-    done = typed("up", "-f", str(bed.spec("82545EM")))
-    assert "82545EM" in done.stdout + done.stderr
     typed("down", "-n", "vbday")
     assert "no testbed" in typed("status").stdout
