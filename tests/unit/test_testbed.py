@@ -298,7 +298,7 @@ def test_without_a_switch_guests_are_on_their_uplinks_and_need_them() -> None:
         assert guest.nics[0].switch == link.switch == link.uplink
         among = Among.of({key(r): r for r in found.resources})
         assert (Uplink.kind, link.uplink) in needs(guest, among)
-    with pytest.raises(SpecError, match=r"switch\.type: .* on the uplink itself"):
+    with pytest.raises(SpecError, match=r"switch\.type: .* none at all"):
         expand(spec(**wanted | {"switch": {"type": "ovs"}}), host, "img")
 
 
@@ -308,6 +308,8 @@ def test_a_model_that_is_on_its_uplink_has_no_switch_where_others_have() -> None
     found = expand(spec(**CABLED | {"guests": {"count": 2, "nic": "sriov"}}), host, "img")
     assert [r.name for r in found.resources if isinstance(r, Switch)] == [f"pv{tag('lab')}m"]
     assert {n.switch for g in found.guests for n in g.nics} == {link.uplink for link in found.links}
+    with pytest.raises(SpecError, match=r"switch\.type: .* sriov is on the uplink itself"):
+        expand(spec(**CABLED | {"guests": {"nic": "sriov"}, "switch": "ovs"}), host, "")
 
 
 def test_a_management_subnet_that_the_host_has_is_refused() -> None:
