@@ -130,7 +130,7 @@ def contract(folder: Path) -> Iterator[Peer]:
 
             yield Peer(
                 driver, Uplink("pvcontractu"), (), first, others, stop,
-                lambda thing: foreign(world, CONTRACT, thing), second="pvcontractf",
+                lambda thing: foreign(world, CONTRACT, thing), second=MANAGEMENT,
             )  # fmt: skip
             driver.close()
             assert not service.complaints
