@@ -12,7 +12,7 @@ from provision.resources import Guest, Vnic
 
 NEVER = {"Confirm": False}
 #: files of a disk that is still being merged, or looked at, are freed some time later
-FILES_GO = Again(tries=20, pause_ms=500)
+FILES_GO = Again(tries=60, pause_ms=200)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,16 +173,16 @@ def _clear(batch: Batch, files: words.Files) -> None:
     folder = batch.add(Call("Get-Item", {"LiteralPath": files.folder, "Force": True}, lenient=True))
     take = {"LiteralPath": folder.of("FullName")}
     all_of_it = {"Recurse": True, "Force": True, **NEVER}
-    batch.add(Call("Remove-Item", all_of_it, take, again=FILES_GO))
+    batch.add(Call("Remove-Item", all_of_it, take, lenient=True, again=FILES_GO))
 
 
 def _settle(batch: Batch, vm: Made, plan: Plan) -> None:
-    """The mark first; nothing that starts, stops or remembers it but us."""
+    """The mark first, which says that there is more to come; nothing that starts, stops or remembers it but us."""
     batch.add(
         Call(
             "Set-VM",
             {
-                "Notes": words.notes(plan.testbed, plan.want),
+                "Notes": words.notes(plan.testbed, plan.want, half=True),
                 "StaticMemory": True,
                 "CheckpointType": "Standard",
                 "AutomaticCheckpointsEnabled": False,

@@ -10,7 +10,7 @@ from drivers.hyperv.api import EXISTS, told
 from drivers.hyperv.batches import Plan, guest_lock
 from drivers.hyperv.beats import Beats
 from drivers.hyperv.fit import LIVE, Fit
-from drivers.hyperv.ops import Refused
+from drivers.hyperv.ops import Call, Refused
 from drivers.hyperv.parse import Seen, World
 from drivers.hyperv.pool import Pool
 from drivers.hyperv.sight import Sight
@@ -80,8 +80,10 @@ class Guests:
             if seen is not None:  # by its id: another VM is never meant
                 try:
                     self.pool.do(batches.checkpoint(self.target.testbed, seen, name))
-                except Refused:  # it may be another by now
-                    seen = None
+                except Refused as e:
+                    if not isinstance(e.op, Call) or e.op.cmdlet != "Get-VM":
+                        raise
+                    seen = None  # it is another by now
             if seen is None:
                 seen = self.sight.there(name)
                 self.pool.do(batches.checkpoint(self.target.testbed, seen, name))

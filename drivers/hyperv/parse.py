@@ -82,6 +82,7 @@ def world(rows: Rows, testbed: str, root: str) -> World:
         folder = words.files(root, testbed, guest).folder
         marked = told.get("testbed") == testbed
         half = not marked and not vm["Notes"] and words.within(str(vm["Path"] or ""), folder)
+        half = half or (marked and bool(told.get("half")))
         if marked or half:
             mine = {k: v.get(str(vm["Id"]), []) for k, v in parts.items()}
             seen = _seen(vm, told, mine, folder, rows.groups)

@@ -15,7 +15,7 @@ from typing import TypeVar
 from drivers.hyperv.api import Lost
 from drivers.hyperv.ops import Batch, Refused, Row
 from drivers.hyperv.shell import Answer, NotSent, Shell
-from drivers.hyperv.wire import Door
+from drivers.hyperv.wire import Door, quota
 
 T = TypeVar("T")
 SHELLS = 6  # each is a PowerShell in the root partition, of some 100 MB
@@ -35,6 +35,7 @@ class Pool:
     messages: int = 0
     _free: list[Shell] = field(default_factory=list)
     _room: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(SHELLS))
+    _most: int = SHELLS
     _lock: Lock = field(default_factory=Lock)
     _pause: Event = field(default_factory=Event)  # never set: only waited for
     _closed: bool = False
@@ -109,13 +110,21 @@ class Pool:
 
     @contextmanager
     def _shell(self) -> Iterator[Shell]:
-        """One for this thread alone; the one that rested least, so that few are opened."""
-        with self._room:
+        """One for this thread alone; the one that rested least, so that few are opened.
+
+        Where the host has none left for us, we make do with those that we have.
+        """
+        self._room.acquire()
+        fewer = False
+        try:
             with self._lock:
                 shell = self._free.pop() if self._free else None
             shell = shell or Shell(self.door)
             try:
                 yield shell
+            except NotSent as e:
+                fewer = quota(e.__cause__) and self._narrow()
+                raise
             finally:
                 with self._lock:
                     kept = not (shell.broken or self._closed)
@@ -123,6 +132,17 @@ class Pool:
                         self._free.append(shell)
                 if not kept:
                     self._end(shell)
+        finally:
+            if not fewer:
+                self._room.release()
+
+    def _narrow(self) -> bool:
+        """Whether one of ours less is still one."""
+        with self._lock:
+            if self._most > 1:
+                self._most -= 1
+                return True
+            return False
 
     def _end(self, shell: Shell) -> None:
         shell.close()

@@ -131,7 +131,8 @@ function Wait-Operation($op, $earlier) {
         try {
             $found = @(Invoke-Operation $op $earlier)
         } catch {
-            if (-not $op.retry -or $try -eq $op.tries) { throw }
+            $gone = $op.lenient -and $_.CategoryInfo.Category.ToString() -eq 'ObjectNotFound'
+            if ($gone -or -not $op.retry -or $try -eq $op.tries) { throw }
             $done = $false
         }
         if ($done -and $op.until) {

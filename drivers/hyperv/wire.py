@@ -33,6 +33,7 @@ PORTS = {"http": 5985, "https": 5986}
 AUTHS = ("ntlm", "kerberos", "basic", "certificate")
 _SEEN = re.compile(r'got "([0-9a-f]{64})"')
 _ERRNO = re.compile(r"\[Errno -?\d+\] ([^\"')]+)")
+TOO_MANY = (2150859173, 2150859174)  # ERROR_WSMAN_QUOTA_MAX_SHELLS, _OPERATIONS
 #: what a message that got no sensible answer raises; StopIteration is pywinrm's for strange XML
 BROKEN = (
     requests.RequestException, WinRMError, WinRMTransportError, WinRMOperationTimeoutError,
@@ -45,11 +46,13 @@ class Limits:
     """How long we wait, in seconds.
 
     For a connection, for one message, for a batch, for a guest's integration services, and for a
-    host that restarts. ``idle_s``: a connection that rested longer is made anew.
+    host that restarts. ``late_s``: so much longer than for a message we wait for the host to say
+    that it takes longer. ``idle_s``: a connection that rested longer is made anew.
     """
 
     connect_s: float = 15
     message_s: int = 20
+    late_s: int = 10
     batch_s: float = 3600
     guest_s: float = 180
     boot_s: float = 1800
@@ -129,12 +132,12 @@ class Door:
         seconds = self.limits.message_s
         found = Protocol(
             self.url, transport=cast(Any, self.auth), operation_timeout_sec=seconds,
-            read_timeout_sec=seconds + 10, **how,
+            read_timeout_sec=seconds + self.limits.late_s, **how,
         )  # fmt: skip
         transport = _Transport(self.url, auth_method=cast(Any, self.auth), service="HTTP", **how)
         transport.fingerprint = tls.fingerprint
         # requests takes both of its deadlines so
-        transport.read_timeout_sec = cast(Any, (self.limits.connect_s, seconds + 10))
+        transport.read_timeout_sec = cast(Any, (self.limits.connect_s, seconds + self.limits.late_s))
         found.transport = transport
         return found
 
@@ -156,6 +159,11 @@ class Door:
             return self.refuse(error)
         text, hint = _told(self, error)
         return Unreachable(f"{self.name}: {text}", hint=hint)
+
+
+def quota(e: BaseException | None) -> bool:
+    """Whether the user has as many shells, or operations in them, as WinRM allows."""
+    return isinstance(e, WSManFaultError) and e.wsman_fault_code in TOO_MANY
 
 
 def door(uri: str, auth: str, login: Login | None, tls: Tls, limits: Limits) -> Door:
@@ -217,6 +225,11 @@ def _told(  # noqa: PLR0911 (one for each sort of error)
     show = f"{look} | openssl x509 -noout -subject -enddate -fingerprint -sha256"
     ask = f"curl -ik {to.url}"
     text = " ".join(str(e).split())
+    if quota(e):
+        return f"WinRM has no shell left for us: {text[:300]}", (
+            "end old ones, on the host: Get-WSManInstance -ResourceURI shell -Enumerate | "
+            "Remove-WSManInstance; or raise MaxShellsPerUser: docs/hyperv.md"
+        )
     if isinstance(e, requests.exceptions.SSLError):
         if seen := _SEEN.search(text):
             asked = to.tls.fingerprint

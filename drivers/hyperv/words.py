@@ -144,8 +144,8 @@ def adapter_names(guest: Guest) -> list[tuple[str, Vnic]]:
     return [("management", guest.management), *links]
 
 
-def notes(testbed: str, guest: Guest) -> str:
-    """The mark, and what only we know of the guest, in one line."""
+def notes(testbed: str, guest: Guest, *, half: bool = False) -> str:
+    """The mark, and what only we know of the guest, in one line. ``half``: it is being made."""
     record = {
         "testbed": testbed,
         "image": guest.image,
@@ -154,7 +154,7 @@ def notes(testbed: str, guest: Guest) -> str:
         "reserve": guest.reserve_percent,
         "pins": list(guest.pins),
         "nics": [[v.mac, v.address, v.mtu] for v in (guest.management, *guest.nics)],
-    }
+    } | ({"half": True} if half else {})
     return f"{_about(testbed)} {BEGIN} {json.dumps(record, separators=(',', ':'))}"
 
 

@@ -10,14 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import winrm.protocol
 from winrm.exceptions import WSManFaultError
 
-from tests.peers.hyperv.peer import Peer
+from tests.peers.hyperv.peer import PARENT, Peer
 
 RUNNER = (Path(__file__).parent / "runner.ps1").read_text()
 CHUNK = 90_000
 UTF8 = 65001
+MB, GB = 1 << 20, 1 << 30
+CHILD = "C:\\Images\\vm1.vhdx"
 
 
 class CmdletError(Exception):
@@ -100,3 +103,18 @@ def connected(peer: Peer) -> Iterator[Shell]:
     finally:
         with suppress(WSManFaultError):  # it went with its host
             found.close_shell(shell)
+
+
+def refused(shell: Shell, cmdlet: str, **params: Any) -> CmdletError:
+    with pytest.raises(CmdletError) as e:
+        shell(cmdlet, **params)
+    return e.value
+
+
+def vm(shell: Shell, name: str = "vm1", generation: int = 2, **more: Any) -> None:
+    shell("New-VM", Name=name, Generation=generation, MemoryStartupBytes=GB, **more)
+
+
+def child(shell: Shell, path: str = CHILD) -> str:
+    shell("New-VHD", Path=path, ParentPath=PARENT, Differencing=True)
+    return path
