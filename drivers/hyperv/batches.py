@@ -177,7 +177,7 @@ def _clear(batch: Batch, files: words.Files) -> None:
 
 
 def _settle(batch: Batch, vm: Made, plan: Plan) -> None:
-    """The mark first, which says that there is more to come; nothing that starts, stops or remembers it but us."""
+    """The mark first, saying that it is half made; nothing starts, stops or remembers it but us."""
     batch.add(
         Call(
             "Set-VM",

@@ -137,7 +137,9 @@ class Door:
         transport = _Transport(self.url, auth_method=cast(Any, self.auth), service="HTTP", **how)
         transport.fingerprint = tls.fingerprint
         # requests takes both of its deadlines so
-        transport.read_timeout_sec = cast(Any, (self.limits.connect_s, seconds + self.limits.late_s))
+        transport.read_timeout_sec = cast(
+            Any, (self.limits.connect_s, seconds + self.limits.late_s)
+        )
         found.transport = transport
         return found
 

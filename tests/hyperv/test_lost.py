@@ -87,6 +87,8 @@ def test_one_message_goes_wrong(driver: Hyperv, peer: Peer, name: str) -> None:
             continue  # who is not known is not obeyed; who has nothing to tell has told nothing
         if action == "Create" and name == "no-login":
             continue  # then it is the password, and no other try is made
+        if acts and action in ("Create", "Command") and name != "dropped":
+            continue  # a shell of which nobody heard is ended by the host when it rested long
         assert driver.read(key(SWITCH)) is None
         if action in ("Create", "Command"):
             driver.pool.forget()  # so that it opens another
@@ -222,7 +224,8 @@ def test_a_restart_of_which_a_message_is_lost(driver: Hyperv, peer: Peer, action
 
 def test_over_http_a_password_is_never_sent(peer: Peer) -> None:
     """The host itself refuses Basic there, whatever a client offers."""
+    before = peer.endpoint.shells.open
     bare = shell.protocol(peer, transport="basic", message_encryption="never")
     with pytest.raises(WinRMError):
         bare.open_shell()
-    assert not peer.endpoint.shells.open
+    assert peer.endpoint.shells.open == before
