@@ -117,9 +117,10 @@ def test_another_client_has_the_same_talk(tls: bool) -> None:
         with bed.driver(peer) as driver:
             ours = driver.pool.read([batch])
         host, _, port = peer.uri.split("/")[2].partition(":")
+        trusted: Any = str(peer.ca) if tls else False
         wsman = WSMan(
             host, port=int(port), ssl=tls, auth="negotiate", username=peer.user,
-            password=peer.password, cert_validation=str(peer.ca) if tls else False, no_proxy=True,
+            password=peer.password, cert_validation=trusted, no_proxy=True,
         )  # fmt: skip
         words = [*shell._WORDS, shell.encoded_runner()]
         with wsman, WinRS(wsman) as theirs:
