@@ -13,9 +13,10 @@ from provision import inventory
 from provision.driver import Seated
 from provision.errors import Mismatch
 from provision.measuring import influences
-from provision.measuring.results import Run, Sample, Subject
+from provision.measuring.results import BESIDE, Run, Sample, Subject
 from provision.measuring.stats import Stop
-from provision.measuring.take import Bench, measure
+from provision.measuring.take import Bench
+from provision.measuring.take import together as take
 from provision.measuring.workload import Pair, Workload
 from provision.measuring.workloads import find, series
 from provision.playing import Player
@@ -51,10 +52,49 @@ def run(session: Session) -> Done:
     Raises Mismatch where a guest does not run as asked, WorkloadError or Unreachable where a play
     fails; samples taken until then stay in the run's folder.
     """
+    return together([session])[0]
+
+
+def together(sessions: Sequence[Session]) -> list[Done]:
+    """As ``run``, of several testbeds in turn by the last one's run section, a run for each.
+
+    The last run's folder names the others (``BESIDE``), and every report of it has them first.
+    """
+    spec = sessions[-1].spec
+    chosen = series(spec.run.workloads, spec.run.object_kib)
+    several = len(sessions) > 1
+    ready: list[_Ready] = []
+    try:
+        for session in sessions:
+            ready.append(_prepare(session, chosen, f"{session.spec.name}: " if several else ""))
+        if several:
+            last = ready[-1].bench.run
+            last.keep(BESIDE, {"runs": [one.bench.run.id for one in ready[:-1]]})
+        within = spec.run.within_percent
+        stop = Stop(within, spec.run.most) if within else None
+        benches = [one.bench for one in ready]
+        taken = take(benches, chosen, spec.run.repeat, spec.run.redo, stop)
+    finally:
+        for one in ready:
+            one.bench.run.keep(influences.AFTER, influences.look(one.machines))
+        for one in ready:
+            _report(one.bench.run.path)
+    return [_done(one.bench.run.path, own) for one, own in zip(ready, taken, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A testbed that could be measured at once."""
+
+    bench: Bench
+    machines: influences.Machines
+
+
+def _prepare(session: Session, chosen: Sequence[Workload], prefix: str) -> _Ready:
+    """Whatever comes before the first sample; ``prefix`` begins the subjects of progress."""
     spec, journal = session.spec, session.journal
     links, facts = inventory.links_of(journal), journal.facts()
     guests = _running(session)
-    chosen = series(spec.run.workloads, spec.run.object_kib)
     _fit(guests, chosen)
     hosts = inventory.build(session.state, spec)
     machines = _machines(session, links, guests)
@@ -63,6 +103,10 @@ def run(session: Session) -> Done:
             influences.BEFORE: before}  # fmt: skip
     folder = Run.create(session.state.runs, spec.name, kept)
     prints = _install(session, folder, hosts, chosen)
+
+    def say(subject: str, status: str, detail: str) -> None:
+        session.progress(f"{prefix}{subject}", status, detail)
+
     bench = Bench(
         run=folder,
         inventory=hosts,
@@ -71,19 +115,16 @@ def run(session: Session) -> Done:
         usage=session.driver.usage,
         apart=spec.load_generator is not None,
         notes=_notes(session, guests[0], facts),
-        say=session.progress,
+        say=say,
         cancelled=session.stop.is_set,
     )
-    try:
-        within = spec.run.within_percent
-        stop = Stop(within, spec.run.most) if within else None
-        samples = measure(bench, chosen, spec.run.repeat, spec.run.redo, stop)
-    finally:
-        folder.keep(influences.AFTER, influences.look(machines))
-        _report(folder.path)
+    return _Ready(bench, machines)
+
+
+def _done(folder: Path, samples: Sequence[Sample]) -> Done:
     good = {(s.workload, s.repetition) for s in samples if s.valid}
     every = {(s.workload, s.repetition) for s in samples}
-    return Done(folder.path, tuple(samples), len(every - good))
+    return Done(folder, tuple(samples), len(every - good))
 
 
 def pairs(links: Sequence[Link]) -> tuple[Pair, ...]:

@@ -244,6 +244,8 @@ def _settle(script: Script, want: Switch, seen: View) -> None:
     """IPv6 off before it is up, so that it never says a word, then its address and no other."""
     name = want.name
     script.write(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6", 1)
+    # the host may have a guest's address elsewhere, and must not answer for it here
+    script.write(f"/proc/sys/net/ipv4/conf/{name}/arp_ignore", 8 if want.address is None else 1)
     link = seen.links.get(name)
     have = [a.text for a in link.ipv4] if link else []
     for text in have:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from provision.measuring.compare import Comparison, compare
 from provision.measuring.influences import AFTER, BEFORE
 from provision.measuring.influences import remarks as remarks_of
-from provision.measuring.results import Run, Sample, differences
+from provision.measuring.results import Run, Sample, beside, differences
 from provision.measuring.stats import Interval, Summary, reached, summarise
 
 FORMAT = 1
@@ -21,7 +21,7 @@ NONE = "none"
 
 def document(folders: Sequence[Path]) -> dict[str, Any]:
     """All runs as plain data: what was measured, each workload's summary, every sample."""
-    runs = [(Run(folder), Run(folder).samples()) for folder in folders]
+    runs = [(Run(folder), Run(folder).samples()) for folder in beside(folders)]
     return {
         "format": FORMAT,
         "runs": [_run(run, samples) for run, samples in runs],
@@ -100,7 +100,8 @@ def spread(found: Interval | None) -> str:
 
 def rows(folders: Sequence[Path]) -> list[dict[str, str]]:
     """The summary table's cells, by column; runs of one workload stand side by side."""
-    groups = [(Run(f).id, Run(f).samples()) for f in folders]
+    groups = [(Run(f).id, Run(f).samples()) for f in beside(folders)]
+    ratio = "of native" if _is_native(groups[0][1]) else "ratio"
     found = [(id_, s, samples) for id_, samples in groups for s in summarise(samples)]
     names = list(dict.fromkeys(s.workload for _, s, _ in found))
     numbers = {id_: n for n, (id_, _) in enumerate(groups, 1)}
@@ -110,16 +111,20 @@ def rows(folders: Sequence[Path]) -> list[dict[str, str]]:
         mine = [entry for entry in found if entry[1].workload == name]
         first = _rates(mine[0][2], name)
         for id_, summary, samples in mine:
-            row = {"run": str(numbers[id_])} if len(folders) > 1 else {}
+            row = {"run": str(numbers[id_])} if len(groups) > 1 else {}
             cells.append(row | _cells(summary, samples, several))
-            if len(folders) > 1:
+            if len(groups) > 1:
                 own = samples is mine[0][2]
-                cells[-1]["ratio"] = "1" if own else _ratio(compare(first, _rates(samples, name)))
+                cells[-1][ratio] = "1" if own else _ratio(compare(first, _rates(samples, name)))
     for column in ("trans/s", "p50 µs", "p99 µs", "lost %", "CPU %/Mbit"):
         if all(row[column] == NONE for row in cells):
             for row in cells:
                 del row[column]
     return cells
+
+
+def _is_native(samples: Sequence[Sample]) -> bool:
+    return bool(samples) and samples[0].subject.hypervisor == "native"
 
 
 def _rates(samples: Sequence[Sample], workload: str) -> list[float]:
@@ -259,9 +264,10 @@ def write(folders: Sequence[Path]) -> Path:
     home = folders[-1]
     name = "report" if len(folders) == 1 else "compared"
     data = document(folders)
+    shown = beside(folders)
     (home / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n")
     page = home / f"{name}.html"
-    drawings = report_html.figures(folders)
+    drawings = report_html.figures(shown)
     for drawing in drawings:
         drawing.save(home / ("figures" if len(folders) == 1 else "figures-compared"))
     page.write_text(report_html.page(data, rows(folders), remarks(data), drawings))

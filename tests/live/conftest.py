@@ -94,6 +94,9 @@ def host_now() -> dict[str, Any]:
         "domains": said("virsh", "-c", URI, "list", "--all", "--name").split(),
         "qemu": said("pgrep", "-fa", "qemu-system").count("guest=test"),
         "qdiscs": said("tc", "qdisc"),
+        "groups": sorted(str(p) for p in Path("/sys/fs/cgroup").glob("*/provision.test*")),
+        "sshd": said("pgrep", "-fa", "provision-sshd").count("testbeds/test"),
+        "mounts": said("grep", "-c", "testbeds/test/", "/proc/mounts"),
     }
 
 
