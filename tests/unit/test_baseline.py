@@ -18,7 +18,8 @@ from provision.measuring.workloads import find
 from provision.reporting import document, rows
 from provision.spec import Spec
 from provision.spec.file import loads
-from tests.unit.test_report import filled, sample
+from tests.unit.streams import sample
+from tests.unit.test_report import filled
 
 REAL = """
 name: a-name-of-20-letters
