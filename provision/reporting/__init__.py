@@ -41,6 +41,7 @@ def _run(run: Run, samples: Sequence[Sample]) -> dict[str, Any]:
             for s in summarise(samples)
         ],
         "gaps": run.gaps(samples),
+        "knobs": run.document("host").get("knobs", {}),
         "influences": list(remarks_of(*map(run.document, (BEFORE, AFTER)))),
         "samples": [
             {k: v for k, v in asdict(s).items() if k != "subject"} | {"valid": s.valid}

@@ -109,3 +109,12 @@ def as_before() -> Callable[[], None]:
         assert host_now() == before
 
     return check
+
+
+@pytest.fixture
+def xen(shell: Shell) -> Iterator[Any]:
+    """An emulated Xen host, whose dom0 must be the same before and after."""
+    from tests.live.xen_bed import bed
+
+    with bed(shell) as found:
+        yield found
