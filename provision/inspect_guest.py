@@ -31,7 +31,7 @@ def pci(device):
 
 def driver(name, link):
     """Of real hardware, and of what has none: a veth pair's end."""
-    if os.path.exists(link):
+    if os.path.islink(link):  # where it leads may not be seen from here
         return os.path.basename(os.path.realpath(link))
     return said("ethtool", "-i", name).partition("\n")[0].replace("driver:", "").strip()
 

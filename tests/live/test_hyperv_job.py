@@ -129,7 +129,7 @@ def test_a_driver_that_names_the_wrong_adapter_is_found_out(bed: Bed) -> None:
     spec = bed.spec("wrong")
     text = spec.read_text()
     spec.write_text(text.replace("ports: [lg1, lg2]", "ports: [lg2, lg1]"))
-    done = bed.shell("up", "-f", str(spec), "--set", "guests.ready=60s", code=7)
+    done = bed.shell("up", "-f", str(spec), "--set", "guests.ready=20s", code=7)
     assert "does not reach 198.18.1.2 over its link" in done.stderr
 
 
