@@ -60,9 +60,9 @@ CAPABILITIES = Capabilities(
     words=WORDS,
     switches=(FLAVOUR,),
     refused={
-        f"{MODEL}=sriov": "not built: a function is an offload of a vNIC on a VMSwitch there, which "
-        "Windows takes away and gives back as it likes; synthetic is what a guest then shows",
-        f"{MODEL}=passthrough": "not built: Windows has DDA for it, and no NIC of a client's",
+        f"{MODEL}=sriov": "not built: there a function is an offload of a synthetic adapter, which "
+        "Windows takes away and gives back as it likes",
+        f"{MODEL}=passthrough": "not built: Discrete Device Assignment gives a whole NIC",
         "dom0.pin": "the root partition's CPUs are always the host's first: dom0.vcpus says how "
         "many (minroot)",
         "dom0.weight": "the root partition has no weight of its own: dom0.vcpus keeps CPUs for it",

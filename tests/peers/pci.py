@@ -12,7 +12,9 @@ import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from provision.host import Host
 from tests.peers.xapi.fuse import File, mounted
@@ -49,6 +51,9 @@ class Tree:
         self.made[pci] = 0
         self._group(pci)
 
+    def read(self, pci: str) -> str:
+        return f"{self.made[pci]}\n"
+
     def write(self, pci: str, text: str) -> None:
         """As a write to ``sriov_numvfs``."""
         number, now = int(text), self.made[pci]
@@ -83,18 +88,15 @@ class Tree:
 
 
 @contextmanager
-def pci(host: Host, root: Path, nics: dict[str, tuple[str, int]], **how: object) -> Iterator[Tree]:
+def pci(host: Host, root: Path, nics: dict[str, tuple[str, int]], **how: Any) -> Iterator[Tree]:
     """NICs by name, each with its address and how many functions it can have; needs root."""
-    tree = Tree(root / "sys", **how)  # type: ignore[arg-type]
+    tree = Tree(root / "sys", **how)
     with ExitStack() as stack:
         for nic, (address, total) in nics.items():
             tree.add(nic, address, total)
             door = root / f"door-{nic}"
             door.mkdir()
-            file = File(
-                lambda a=address: f"{tree.made[a]}\n",  # type: ignore[misc]
-                lambda text, a=address: tree.write(a, text),
-            )  # type: ignore[misc]
+            file = File(partial(tree.read, address), partial(tree.write, address))
             stack.enter_context(mounted({"sriov_numvfs": file}, host, door))
             host.run("mount", "--bind", f"{door}/sriov_numvfs",
                      str(tree.device(address) / "sriov_numvfs"))  # fmt: skip

@@ -46,7 +46,7 @@ def host(bare: Host, tree: Tree) -> Host:
 def test_a_function_is_made_read_back_and_put_back(host: Host, tree: Tree) -> None:
     net = LinuxNet(host, "lab")
     before = net.read(("uplink", "eth1"))
-    assert before is not None and before == Uplink("eth1", ipv6=before.ipv6)
+    assert isinstance(before, Uplink) and before.vfs == 0
     want = Uplink("eth1", up=True, vfs=1)
     net.put(want)
     assert net.read(key(want)) == want
