@@ -98,7 +98,10 @@ class Kvm:
     def usage(self) -> Usage:
         counts = count(self.host)
         busy_s = self.guests.domains.busy_s()
-        return Usage(counts.at_s, counts.busy_s, busy_s, counts.nics, irqs=counts.irqs)
+        # a NIC with virtual functions may count its own frames only, or those of all
+        vague = {u.name for u in self.facts.uplinks if u.vfs}
+        nics = {name: figures for name, figures in counts.nics.items() if name not in vague}
+        return Usage(counts.at_s, counts.busy_s, busy_s, nics, irqs=counts.irqs)
 
     def evidence(self, key: Key) -> Mapping[str, str]:
         kind, name = key

@@ -11,6 +11,7 @@ import pytest
 
 from drivers.linux import sriov
 from drivers.linux.net import LinuxNet
+from provision.driver import Target
 from provision.errors import HostError, PreflightError
 from provision.host import Host
 from provision.resources import Guest, Uplink, Vnic, key
@@ -121,3 +122,30 @@ def test_what_the_plan_refuses_and_what_proves_it_inside(host: Host) -> None:
     from drivers.kvm.facts import MODELS
 
     assert seen.seen_as(MODELS["sriov"]).pci_ids == ("8086:154c",)
+
+
+def test_a_guest_has_the_function_of_its_uplink(host: Host, tree: Tree, tmp_path: Path) -> None:
+    """Libvirt's own test driver keeps the domain, the tree of files the NIC."""
+    pytest.importorskip("libvirt")
+    from drivers.kvm.driver import Kvm
+
+    host.run("ip", "link", "add", "pvlabm", "type", "bridge")
+    first = Kvm(Target("lab", tmp_path, "test:///default"), host)
+    want = replace(
+        GUEST, image="", accel="none", management=replace(GUEST.management, switch="pvlabm")
+    )
+    assert not [*first.facts.unfit(want)]
+    assert first.facts.nic_models["sriov"].pci_ids == ("8086:154c",)
+    assert "eth1" in first.usage().nics
+    with pytest.raises(PreflightError, match="no virtual function made"):
+        first.put(want)
+    assert first.read(key(want)) is None
+    first.put(Uplink("eth1", up=True, vfs=1))
+    first.put(want)
+    assert first.read(key(want)) == want
+    later = Kvm(Target("lab", tmp_path, "test:///default"), host)
+    assert "eth1" not in later.usage().nics  # it does not count what its functions carry
+    first.drop(key(want))
+    tree.write("0000:3b:00.0", "0")
+    for driver in (first, later):
+        driver.close()
