@@ -18,12 +18,14 @@ from provision.measuring.stats import Stop
 from provision.measuring.take import Bench
 from provision.measuring.take import together as take
 from provision.measuring.workload import Pair, Workload
-from provision.measuring.workloads import find, series
+from provision.measuring.workloads import find, is_file, series
+from provision.measuring.workloads.own import Own
 from provision.playing import Player
 from provision.playing.events import Played, TaskEvent
 from provision.resources import Guest, key
 from provision.session import Session
 from provision.spec import Spec, describe, restore
+from provision.spec.own import digest
 from provision.testbed import Link, commitment, flavour, of_guests
 
 
@@ -41,9 +43,15 @@ def asked(spec: Spec, workloads: Sequence[str], options: Mapping[str, float | No
     names = {"seconds": "duration_s", "ramp": "ramp_s", "within": "within_percent"}
     told: dict[str, Any] = {names.get(k, k): v for k, v in options.items() if v is not None}
     if workloads:
-        told["workloads"] = [find(name).name for name in workloads]
+        told["workloads"] = [_named(word) for word in workloads]
     data = describe(spec)
     return restore(data | {"run": data["run"] | told})
+
+
+def _named(word: str) -> str:
+    """A workload as a spec has it: a user's own is the path of its file."""
+    found = find(word)
+    return str(Path(word).absolute()) if is_file(word) else found.name
 
 
 def run(session: Session) -> Done:
@@ -111,7 +119,7 @@ def _prepare(session: Session, chosen: Sequence[Workload], prefix: str) -> _Read
         run=folder,
         inventory=hosts,
         pairs=pairs(links),
-        subject=_subject(session, guests[0], prints),
+        subject=_subject(session, guests[0], prints, chosen),
         usage=session.driver.usage,
         apart=spec.load_generator is not None,
         notes=_notes(session, guests[0], facts),
@@ -189,15 +197,19 @@ def _install(
 ) -> dict[str, str]:
     """Ready all that the workloads need; each program's fingerprint on the guests, "" = none."""
     prints: dict[str, set[str]] = {"netperf": set(), "haproxy": set()}
-    for playbook in dict.fromkeys(one.ready for one in chosen):
-        what = next(one.name.partition("-")[0] for one in chosen if one.ready == playbook)
-        played = _ready(session, Player(folder.path, hosts), playbook, what)
+    done: list[tuple[str, Mapping[str, Any]]] = []
+    for one in chosen:
+        if (one.ready, one.extravars) in done:
+            continue
+        done.append((one.ready, one.extravars))
+        what = one.name if one.extravars else one.name.partition("-")[0]
+        played = _ready(session, Player(folder.path, hosts), one, what)
         for program, found in prints.items():
             found |= {str(p) for p in dict(played.stats.get(program, {})).values()}
     return {program: ", ".join(sorted(found)) for program, found in prints.items()}
 
 
-def _ready(session: Session, player: Player, playbook: str, what: str) -> Played:
+def _ready(session: Session, player: Player, workload: Workload, what: str) -> Played:
     session.progress(what, "start", "install and serve")
     told = {""}
 
@@ -208,8 +220,9 @@ def _ready(session: Session, player: Player, playbook: str, what: str) -> Played
             session.progress(what, "phase", task)
 
     player = replace(player, on_event=tell, cancelled=session.stop.is_set)
-    ident = playbook.removesuffix(".yml")
-    played = player.play(playbook, ident, _pushed(session), 1800)
+    ident = what if workload.extravars else workload.ready.removesuffix(".yml")
+    extravars = {**_pushed(session), **workload.extravars}
+    played = player.play(workload.ready, ident, extravars, 1800)
     session.progress(what, "done", "the same on every guest")
     return played
 
@@ -226,7 +239,9 @@ def _pushed(session: Session) -> dict[str, str]:
     return {"netperf_push": str(beside)} if beside and beside.is_dir() else {}
 
 
-def _subject(session: Session, guest: Guest, prints: Mapping[str, str]) -> Subject:
+def _subject(
+    session: Session, guest: Guest, prints: Mapping[str, str], chosen: Sequence[Workload]
+) -> Subject:
     spec, facts = session.spec, session.driver.facts
     cpu_ratio, memory_ratio = commitment(spec, facts)
     return Subject(
@@ -249,6 +264,7 @@ def _subject(session: Session, guest: Guest, prints: Mapping[str, str]) -> Subje
         clients=spec.run.clients,
         arrivals_per_s=spec.run.arrivals_per_s,
         haproxy=prints["haproxy"],
+        own=", ".join(f"{w.name} {digest(w)}" for w in chosen if isinstance(w, Own)),
         wire_mbit=spec.lab.rate_mbit,
         cpu_ratio=round(cpu_ratio, 3),
         memory_ratio=round(memory_ratio, 3),

@@ -27,9 +27,10 @@ class Subject:
     """What was measured, and how: samples that differ in any of it are never averaged together.
 
     ``nic`` is the exact model, ``nics_each`` how many of it a guest has, ``netperf`` its version
-    and hashes on the guests, ``haproxy`` its version there ("" = not in use), ``image`` the digest
-    of the guests' golden image; ``wire_mbit`` is the links' speed, None = not known; the ratios
-    are all guests' vCPUs per CPU left to them, and their memory per the host's.
+    and hashes on the guests, ``haproxy`` its version there ("" = not in use), ``own`` the user's
+    own workloads, ``image`` the digest of the guests' golden image; ``wire_mbit`` is the links'
+    speed, None = not known; the ratios are all guests' vCPUs per CPU left to them, and their
+    memory per the host's.
     """
 
     hypervisor: str
@@ -55,6 +56,7 @@ class Subject:
     clients: int = 16
     arrivals_per_s: int = 100
     haproxy: str = ""
+    own: str = ""
 
 
 @dataclass(frozen=True, slots=True)

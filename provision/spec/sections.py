@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Network
 from typing import Annotated, Literal
 
-from pydantic import Field, WithJsonSchema, field_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, field_validator
 
 from provision.measuring.workloads import WORKLOADS
 from provision.resources import Latency, StartMode, Virt
@@ -37,9 +37,21 @@ from provision.spec.types import (
     SshTarget,
     Subnet,
     Weight,
+    workload,
 )
 
-Workload = Annotated[str, WithJsonSchema({"type": "string", "enum": list(WORKLOADS)})]
+Workload = Annotated[
+    str,
+    AfterValidator(workload),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "enum": list(WORKLOADS)},
+                {"type": "string", "pattern": r"\.ya?ml$"},
+            ]
+        }
+    ),
+]
 
 
 class Nic(Section):
@@ -212,7 +224,9 @@ class Dom0(Section):
 class Run(Section):
     workloads: tuple[Workload, ...] = Field(
         default=("netperf-send", "netperf-receive"),
-        description="What is run, in this order: " + ", ".join(f"`{w}`" for w in WORKLOADS) + ".",
+        description="What is run, in this order: "
+        + ", ".join(f"`{w}`" for w in WORKLOADS)
+        + ", or a file that describes one of your own.",
     )
     duration_s: Seconds = Field(
         default=10, validation_alias="duration", description="The window that is measured."
