@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from provision.measuring.compare import Comparison, compare
+from provision.measuring.compare import Comparison, compare, loss, rates
 from provision.measuring.influences import AFTER, BEFORE
 from provision.measuring.influences import remarks as remarks_of
 from provision.measuring.results import Run, Sample, beside, differences
@@ -110,13 +110,13 @@ def rows(folders: Sequence[Path]) -> list[dict[str, str]]:
     cells = []
     for name in names:
         mine = [entry for entry in found if entry[1].workload == name]
-        first = _rates(mine[0][2], name)
+        first = rates(mine[0][2], name)
         for id_, summary, samples in mine:
             row = {"run": str(numbers[id_])} if len(groups) > 1 else {}
             cells.append(row | _cells(summary, samples, several))
             if len(groups) > 1:
                 own = samples is mine[0][2]
-                cells[-1][ratio] = "1" if own else _ratio(compare(first, _rates(samples, name)))
+                cells[-1][ratio] = "1" if own else _ratio(compare(first, rates(samples, name)))
     for column in ("trans/s", "p50 µs", "p99 µs", "lost %", "CPU %/Mbit"):
         if all(row[column] == NONE for row in cells):
             for row in cells:
@@ -126,11 +126,6 @@ def rows(folders: Sequence[Path]) -> list[dict[str, str]]:
 
 def _is_native(samples: Sequence[Sample]) -> bool:
     return bool(samples) and samples[0].subject.hypervisor == "native"
-
-
-def _rates(samples: Sequence[Sample], workload: str) -> list[float]:
-    """The aggregate of each valid sample of a workload."""
-    return [s.finding.aggregate for s in samples if s.valid and s.workload == workload]
 
 
 def _others(summary: Summary) -> dict[str, Interval | None]:
@@ -153,13 +148,12 @@ def _ratio(found: Comparison | None) -> str:
 
 def _compared(runs: Sequence[tuple[Run, Sequence[Sample]]]) -> list[dict[str, Any]]:
     """Every later run against the first, workload by workload."""
-    found = []
-    for number, (_, samples) in enumerate(runs[1:], 2):
-        for name in dict.fromkeys(s.workload for s in samples):
-            one = compare(_rates(runs[0][1], name), _rates(samples, name))
-            if one is not None:
-                found.append({"run": number, "workload": name, "words": one.words()} | asdict(one))
-    return found
+    return [
+        {"run": number, "workload": name, "words": one.words(), "loss_percent": one.loss_percent}
+        | asdict(one)
+        for number, (_, samples) in enumerate(runs[1:], 2)
+        for name, one in loss(runs[0][1], samples).items()
+    ]
 
 
 def _cells(summary: Summary, samples: Sequence[Sample], several: bool) -> dict[str, str]:
