@@ -39,8 +39,9 @@ class Access:
 
     def host_key(self, guest: str) -> str:
         """The guest's own private host key, as text; made once for the life of the testbed."""
-        self._public(self._host_key(guest), guest)
-        return self._host_key(guest).read_text()
+        path = self._host_key(guest)
+        self._make(path, guest)
+        return path.read_text()
 
     def trust(self, guests: Iterable[Guest]) -> None:
         """Write known_hosts: exactly these guests, exactly their keys."""
@@ -74,7 +75,11 @@ class Access:
         return self.folder / f"host_{guest}"
 
     def _public(self, path: Path, comment: str) -> str:
-        """The key's public line; the pair is made where there is none, the public half last."""
+        """The key's public line."""
+        return self._make(path, comment).read_text().strip()
+
+    def _make(self, path: Path, comment: str) -> Path:
+        """The public half's file; the pair is made where there is none, the public half last."""
         public = path.with_suffix(".pub")
         if not public.exists():
             private_text, public_text = _pair(comment)
@@ -90,7 +95,7 @@ class Access:
                 part.replace(public)
             except OSError as e:
                 raise HostError(f"{path}: {e.strerror}", hint=f"df -h {self.folder}") from e
-        return public.read_text().strip()
+        return public
 
 
 def _pair(comment: str) -> tuple[bytes, bytes]:

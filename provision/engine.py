@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
 from threading import Event as Flag
+from time import monotonic
+from typing import Any
 
-from provision.driver import Driver
+from provision.driver import Bulk, Driver, look
 from provision.errors import Foreign, Interrupted, JournalFull, Mismatch, ProvisionError
 from provision.journal import Journal
 from provision.plan import Step
@@ -17,6 +21,7 @@ from provision.resources import STATES, Key, Resource, changed, label
 
 Route = Callable[[str], Driver]
 AT_ONCE = 16
+GATHER_S = 0.05  # what is changed waits so long for more to be looked at in one go
 
 
 @dataclass(slots=True)
@@ -47,17 +52,21 @@ class _Queue:
             if not needed:
                 self._ready[k[0]].append(k)
 
-    def take(self) -> Key | None:
-        """One that may begin now; None where there is none."""
+    def take(self, most: int) -> list[Key]:
+        """Those that may begin now, no more than so many."""
+        taken: list[Key] = []
         for kind, ready in self._ready.items():
-            if ready and self._room[kind]:
+            while ready and self._room[kind] and len(taken) < most:
                 self._room[kind] -= 1
-                return ready.popleft()
-        return None
+                taken.append(ready.popleft())
+        return taken
+
+    def changed(self, k: Key) -> None:
+        """Its change is made, or never was: there is room for another."""
+        self._room[k[0]] += 1
 
     def ended(self, k: Key, *, well: bool) -> list[tuple[Key, Key]]:
         """Take note; what can no longer begin is returned, each with what it needed."""
-        self._room[k[0]] += 1
         lost: list[tuple[Key, Key]] = []
         bad = [] if well else [k]
         while bad:
@@ -72,6 +81,18 @@ class _Queue:
                 if not self._missing[n]:
                     self._ready[n[0]].append(n)
         return lost
+
+
+@dataclass(frozen=True, slots=True)
+class _News:
+    """What a thread has come to: steps that ended, each with its error; one left to be looked at.
+
+    ``look`` says that it was the thread that looks.
+    """
+
+    ended: Sequence[tuple[Step, ProvisionError | None]] = ()
+    unseen: Step | None = None
+    look: bool = False
 
 
 class Engine:
@@ -90,24 +111,10 @@ class Engine:
         calls in flight have ended, when ``stop`` was set and steps are left.
         """
         todo = {step.key: step for step in found}
-        queue = _Queue(todo, after, self._caps({k[0] for k in todo}))
-        outcome = Outcome()
-        running: dict[Future[None], Key] = {}
-        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="step") as pool:
-            while True:
-                while len(running) < AT_ONCE and not self.stop.is_set() and (k := queue.take()):
-                    running[pool.submit(self._carry_out, todo[k])] = k
-                if not running:
-                    break
-                ended, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    k = running.pop(future)
-                    self._note(k, future, outcome)
-                    for skipped, bad in queue.ended(k, well=k not in outcome.failed):
-                        outcome.skipped[skipped] = bad
-                        self.progress(
-                            label(skipped), "skipped", f"needs {label(bad)}, which failed"
-                        )
+        caps = self._caps({k[0] for k in todo})
+        most = max(AT_ONCE, sum(caps.values()))
+        with ThreadPoolExecutor(most + 1, thread_name_prefix="step") as pool:
+            outcome = _Walk(self, todo, _Queue(todo, after, caps), pool, most).go()
         left = len(todo) - len(outcome.done) - len(outcome.failed) - len(outcome.skipped)
         if left:
             raise Interrupted(f"stopped: {left} of {len(todo)} steps were not begun")
@@ -117,42 +124,90 @@ class Engine:
         limits = {kind: self.route(kind).facts.parallel.get(kind) for kind in kinds}
         return {kind: limit for kind, limit in limits.items() if limit}
 
-    def _note(self, k: Key, future: Future[None], outcome: Outcome) -> None:
-        error = future.exception()
-        if error is None:
-            outcome.done.append(k)
-        elif isinstance(error, ProvisionError):
-            outcome.failed[k] = error
-            self.progress(label(k), "failed", str(error))
-        else:
-            raise error
 
-    def _carry_out(self, step: Step) -> None:
-        k, want = step.key, step.want
-        driver = self.route(k[0])
-        self.progress(label(k), "start")
-        self._begin(step)
-        if want is not None:
-            driver.put(want)
-            _check(k, driver.read(k), want)
-        elif k[0] not in STATES:  # a state that was not there before goes with what bears it
-            self._drop(driver, step)
-        if step.undo:
-            self.journal.undone(k)
-        else:
-            self.journal.done(k)
-        verb = "gone" if want is None else "as before" if step.undo else ""
-        self.progress(label(k), "done", verb)
+class _Walk:
+    """One walk along the steps: threads make the changes, and one more looks at what they made.
 
-    def _begin(self, step: Step) -> None:
-        """Write it down first; undoing goes on without, where the disk is full: it frees some."""
+    What comes up at about the same moment is one commit of the journal, and one look at a
+    hypervisor that shows many things at once.
+    """
+
+    def __init__(
+        self, engine: Engine, todo: Mapping[Key, Step], queue: _Queue, pool: ThreadPoolExecutor,
+        most: int,
+    ) -> None:  # fmt: skip
+        self._engine, self._todo, self._queue = engine, todo, queue
+        self._pool, self._most = pool, most
+        self._outcome = Outcome()
+        self._news: SimpleQueue[Future[_News]] = SimpleQueue()
+        self._changing = 0
+        self._looking = False
+        self._unseen: list[Step] = []
+        self._look_at = 0.0
+
+    def go(self) -> Outcome:
+        """Until nothing may begin any more, and nothing is in flight."""
+        while True:
+            self._begin()
+            if not self._changing and not self._looking and not self._unseen:
+                return self._outcome
+            if self._unseen and not self._looking:
+                left_s = self._look_at - monotonic() if self._changing else 0
+                if left_s > 0:
+                    self._hear(left_s)
+                    continue
+                self._looking = True
+                self._start(self._look, self._unseen)
+                self._unseen = []
+            self._hear()
+
+    def _begin(self) -> None:
+        """Start all that may begin now, once it is written down."""
+        while not self._engine.stop.is_set():
+            steps = [self._todo[k] for k in self._queue.take(self._most - self._changing)]
+            if not steps:
+                return
+            for step in steps:
+                self._engine.progress(label(step.key), "start")
+            error = self._write_down(steps)
+            for step in steps:
+                if error is None or (isinstance(error, JournalFull) and step.undo):
+                    self._changing += 1  # undoing goes on where the disk is full: it frees some
+                    self._start(self._change, step)
+                else:
+                    self._queue.changed(step.key)
+                    self._end(step, error)
+
+    def _write_down(self, steps: Sequence[Step]) -> ProvisionError | None:
         try:
             # a thing that bears our mark already is of an up whose journal was lost: not somebody's
-            have = step.have if step.key[0] in STATES else None
-            self.journal.begin(step.key, have, step.want)
-        except JournalFull:
-            if not step.undo:
-                raise
+            self._engine.journal.begin_all(
+                (s.key, s.have if s.key[0] in STATES else None, s.want) for s in steps
+            )
+        except ProvisionError as e:
+            return e
+        return None
+
+    def _start(self, work: Callable[..., _News], *about: Any) -> None:
+        self._pool.submit(work, *about).add_done_callback(self._news.put)
+
+    def _change(self, step: Step) -> _News:
+        """A thread's part: the change, and the reading back where that is for one at a time."""
+        k, want = step.key, step.want
+        try:
+            driver = self._engine.route(k[0])
+            if want is not None:
+                driver.put(want)
+            elif k[0] not in STATES:
+                self._drop(driver, step)
+            else:  # a state that was not there before goes with what bears it
+                return _News([(step, None)])
+            if isinstance(driver, Bulk):
+                return _News(unseen=step)
+            _check(k, driver.read(k), want)
+        except ProvisionError as e:
+            return _News([(step, e)])
+        return _News([(step, None)])
 
     def _drop(self, driver: Driver, step: Step) -> None:
         try:
@@ -160,8 +215,78 @@ class Engine:
         except Foreign as e:
             if not step.undo:
                 raise
-            self.progress(label(step.key), "note", f"left alone: {e}")
-        _check(step.key, driver.read(step.key), None)
+            self._engine.progress(label(step.key), "note", f"left alone: {e}")
+
+    def _look(self, steps: Sequence[Step]) -> _News:
+        """A thread's part: look at all of these; what is not as asked is read once more, alone."""
+        have: dict[Key, Resource | None] = {}
+        by_driver: dict[int, list[Key]] = {}
+        for k in (step.key for step in steps):
+            by_driver.setdefault(id(self._engine.route(k[0])), []).append(k)
+        for keys in by_driver.values():
+            if len(keys) > 1:
+                with suppress(ProvisionError):
+                    have |= look(self._engine.route(keys[0][0]), keys)
+        return _News([(s, self._wrong(s, have)) for s in steps], look=True)
+
+    def _wrong(self, step: Step, have: Mapping[Key, Resource | None]) -> ProvisionError | None:
+        k = step.key
+        try:
+            with suppress(Mismatch, KeyError):
+                _check(k, have[k], step.want)
+                return None
+            _check(k, self._engine.route(k[0]).read(k), step.want)
+        except ProvisionError as e:
+            return e
+        return None
+
+    def _hear(self, limit_s: float | None = None) -> None:
+        """Wait for news, and take in all that there are."""
+        ended: list[tuple[Step, ProvisionError | None]] = []
+        news: list[Future[_News]] = []
+        with suppress(Empty):
+            news.append(self._news.get(timeout=limit_s))
+            while True:
+                news.append(self._news.get_nowait())
+        for future in news:
+            one = future.result()  # raises what is no error of a step, but of ours
+            ended += one.ended
+            if one.look:
+                self._looking = False
+                continue
+            self._changing -= 1
+            if one.unseen is not None:
+                if not self._unseen:
+                    self._look_at = monotonic() + GATHER_S
+                self._unseen.append(one.unseen)
+            self._queue.changed((one.unseen or one.ended[0][0]).key)
+        lost = self._write_off([step for step, error in ended if error is None])
+        for step, error in ended:
+            self._end(step, error or lost)
+
+    def _write_off(self, steps: Sequence[Step]) -> ProvisionError | None:
+        """In the journal they are done, or forgotten."""
+        try:
+            if undone := [s.key for s in steps if s.undo]:
+                self._engine.journal.undone(*undone)
+            if done := [s.key for s in steps if not s.undo]:
+                self._engine.journal.done(*done)
+        except ProvisionError as e:
+            return e
+        return None
+
+    def _end(self, step: Step, error: ProvisionError | None) -> None:
+        k, outcome, progress = step.key, self._outcome, self._engine.progress
+        if error is None:
+            outcome.done.append(k)
+            verb = "gone" if step.want is None else "as before" if step.undo else ""
+            progress(label(k), "done", verb)
+        else:
+            outcome.failed[k] = error
+            progress(label(k), "failed", str(error))
+        for skipped, bad in self._queue.ended(k, well=error is None):
+            outcome.skipped[skipped] = bad
+            progress(label(skipped), "skipped", f"needs {label(bad)}, which failed")
 
 
 def _check(k: Key, have: Resource | None, want: Resource | None) -> None:

@@ -15,7 +15,7 @@ import shutil
 import socket
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from errno import ENOSPC
@@ -50,12 +50,15 @@ INSERT OR IGNORE INTO clean SELECT s.testbed, s.name FROM steps s JOIN facts f
 _FULL = frozenset({"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"})
 
 
+Statement = tuple[str, tuple[object, ...]]
+Change = tuple[Key, Resource | None, Resource | None]  # of what, from what, to what
+
+
 @dataclass(slots=True)
 class _Row:
     """A change of the journal that waits for its commit."""
 
-    sql: str
-    values: tuple[object, ...]
+    statements: Sequence[Statement]
     written: bool = False
     error: sqlite3.Error | OSError | None = None
 
@@ -115,8 +118,11 @@ class Journal:
             raise JournalError(f"{self._path}: {e}", hint="free space or mend the file") from e
 
     def _write(self, sql: str, *values: object) -> None:
+        self._write_all([(sql, values)])
+
+    def _write_all(self, statements: Sequence[Statement]) -> None:
         """One thread commits for all that wait meanwhile: a commit costs a sync of the disk."""
-        mine = _Row(sql, values)
+        mine = _Row(statements)
         with self._gate:
             self._waiting.append(mine)
         with self._lock, self._told():
@@ -148,7 +154,8 @@ class Journal:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             for row in rows:
-                self._db.execute(row.sql, row.values)
+                for sql, values in row.statements:
+                    self._db.execute(sql, values)
             self._db.execute("COMMIT")
         except sqlite3.Error:
             with suppress(sqlite3.Error):  # where SQLite has rolled it back by itself
@@ -204,28 +211,42 @@ class Journal:
             self._reserve.unlink(missing_ok=True)
 
     def begin(self, k: Key, have: Resource | None, want: Resource | None) -> None:
-        """Before the change: what was there (kept from the first time) and what is wanted.
+        """As ``begin_all``, of one change."""
+        self.begin_all([(k, have, want)])
+
+    def begin_all(self, changes: Iterable[Change]) -> None:
+        """Before the changes: what was there (kept from the first time) and what is wanted.
 
         Where it is to go, what was wanted last is kept: its needs say in what order things go.
+        All of them are on the disk when this returns, or none is.
         """
-        self._write(
-            "INSERT INTO steps (testbed, kind, name, have, want, state, at) "
-            "VALUES (?,?,?,?,?,'begun',?) ON CONFLICT (testbed, kind, name) "
-            "DO UPDATE SET want=iif(excluded.want='null', want, excluded.want), "
-            "state='begun', at=excluded.at",
-            self.testbed, *k, json.dumps(dump(have)), json.dumps(dump(want)), time.time(),
-        )  # fmt: skip
+        self._write_all([
+            (
+                "INSERT INTO steps (testbed, kind, name, have, want, state, at) "
+                "VALUES (?,?,?,?,?,'begun',?) ON CONFLICT (testbed, kind, name) "
+                "DO UPDATE SET want=iif(excluded.want='null', want, excluded.want), "
+                "state='begun', at=excluded.at",
+                (self.testbed, *k, _text(have), _text(want), time.time()),
+            )
+            for k, have, want in changes
+        ])  # fmt: skip
 
-    def done(self, k: Key) -> None:
-        """After the change was read back and is right."""
-        self._write(
-            "UPDATE steps SET state='done', at=? WHERE testbed=? AND kind=? AND name=?",
-            time.time(), self.testbed, *k,
-        )  # fmt: skip
+    def done(self, *keys: Key) -> None:
+        """After the changes were read back and are right."""
+        self._write_all([
+            (
+                "UPDATE steps SET state='done', at=? WHERE testbed=? AND kind=? AND name=?",
+                (time.time(), self.testbed, *k),
+            )
+            for k in keys
+        ])  # fmt: skip
 
-    def undone(self, k: Key) -> None:
-        """The thing is as it was before us."""
-        self._write("DELETE FROM steps WHERE testbed=? AND kind=? AND name=?", self.testbed, *k)
+    def undone(self, *keys: Key) -> None:
+        """The things are as they were before us."""
+        self._write_all([
+            ("DELETE FROM steps WHERE testbed=? AND kind=? AND name=?", (self.testbed, *k))
+            for k in keys
+        ])  # fmt: skip
 
     def _column(self, column: str, where: str = "") -> dict[Key, Resource | None]:
         rows = self._rows(
@@ -289,6 +310,10 @@ class Journal:
 
     def close(self) -> None:
         self._db.close()
+
+
+def _text(resource: Resource | None) -> str:
+    return json.dumps(dump(resource))
 
 
 def testbeds(folder: Path) -> list[tuple[str, str, float]]:

@@ -36,6 +36,7 @@ from provision.errors import DriverError, Unsupported
 from provision.resources import Guest, Key, Resource, Switch, label
 
 AT_ONCE = 32
+NET_AT_ONCE = 16  # a host takes one change of its network at a time: the next ones stand ready
 SIMULATOR = "govmomi simulator"  # as it calls itself
 
 
@@ -61,12 +62,12 @@ class Vsphere:
             self._put_together(target, limits)
             self.facts = self._facts()
             opening.pop_all()
-        self._room = BoundedSemaphore(AT_ONCE)
+        self._room = BoundedSemaphore(AT_ONCE + NET_AT_ONCE)
 
     def _put_together(self, target: Target, limits: Limits) -> None:
         session, place = self.session, self.place
         prefix, vms = f"pv{target.tag}", f"{target.testbed}-"
-        together = Together(session)
+        self._together = together = Together(session)
         tasks = Tasks(session, together, limits.task_s)
         networks, net = Networks(session, place), HostNet(session, together, place)
         self.switches = Switches(session, place, net, prefix, vms)
@@ -92,17 +93,17 @@ class Vsphere:
         return self.guests.read(name) if kind == Guest.kind else self._switch(key).read(name)
 
     def look(self, keys: Iterable[Key]) -> dict[Key, Resource | None]:
-        """As ``read``, of all at once: the host's network and the VMs are each read in one go."""
+        """As ``read``, of all at once: one call for the VMs, and one for the host's network."""
         keys = list(keys)
         wanted = [n for kind, n in keys if kind == Switch.kind]
-        switches, groups = self.switches.look(wanted) if keys else ({}, {})
-        guests = self.guests.look([n for kind, n in keys if kind == Guest.kind], groups)
-        found: dict[Key, Resource | None] = {(Guest.kind, n): g for n, g in guests.items()}
-        found |= {(Switch.kind, n): s for n, s in switches.items()}
+        guests = self.guests.look([n for kind, n in keys if kind == Guest.kind])
+        switches, groups = self.switches.look(wanted, self.guests.switches_of(guests.values()))
+        found: dict[Key, Resource | None] = {(Switch.kind, n): s for n, s in switches.items()}
+        found |= {(Guest.kind, g.name): g for g in self.guests.rated(guests.values(), groups)}
         return {key: found.get(key) for key in keys}
 
     def put(self, want: Resource) -> None:
-        with self._room:
+        with self._room, self._together.work():
             if isinstance(want, Guest):
                 self.guests.put(want)
             elif isinstance(want, Switch):
@@ -112,7 +113,7 @@ class Vsphere:
 
     def drop(self, key: Key) -> None:
         kind, name = key
-        with self._room:
+        with self._room, self._together.work():
             if kind == Guest.kind:
                 self.guests.drop(name)
             else:
@@ -128,8 +129,8 @@ class Vsphere:
 
     def owned(self) -> Iterable[Key]:
         with told("list guests"):
-            guests = [(Guest.kind, name) for name in self.guests.vms.sight.look(())]
-        return [*guests, *((Switch.kind, name) for name in self.switches.look()[0])]
+            guests = [(Guest.kind, name) for name in self.guests.vms.sight.all()]
+        return [*guests, *((Switch.kind, name) for name in self.switches.all())]
 
     def usage(self) -> Usage:
         return Usage(time(), (), {}, {})
@@ -176,7 +177,7 @@ class Vsphere:
             uplinks=uplinks.uplinks(place, self.switches.prefix),
             cannot=fit.cannot(place),
             change=fit.changes(),
-            parallel={Guest.kind: AT_ONCE},
+            parallel={Guest.kind: AT_ONCE, Switch.kind: NET_AT_ONCE},
             notes=notes,
             unfit=self.fit.unfit,
             management=fit.CAPABILITIES.management,

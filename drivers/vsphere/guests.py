@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -58,13 +58,19 @@ class Guests:
             groups = self.net.told(more[0]) if more and mine <= names else self.net.groups(mine)
             return _rated(seen.guest, {n: g.rate_mbit for n, g in groups.items()})
 
-    def look(self, names: Iterable[str], groups: Mapping[str, Group]) -> dict[str, Guest | None]:
-        """As ``read``, of many at once; ``groups`` are all port groups of the host."""
+    def look(self, names: Collection[str]) -> dict[str, Guest]:
+        """As ``read``, of many at once, but without rates; what there is not is left out."""
         with told("read guests"):
-            names = [*names]
-            found = self.vms.sight.look(names)
+            return {name: seen.guest for name, seen in self.vms.sight.look(names).items()}
+
+    def switches_of(self, guests: Iterable[Guest]) -> frozenset[str]:
+        """The testbed's own that these are on."""
+        return frozenset().union(*(self._own_switches(guest) for guest in guests))
+
+    def rated(self, guests: Iterable[Guest], groups: Mapping[str, Group]) -> Iterator[Guest]:
+        """The guests with what these port groups let their vNICs send."""
         rates = {name: group.rate_mbit for name, group in groups.items()}
-        return {n: _rated(s.guest, rates) if (s := found.get(n)) else None for n in names}
+        return (_rated(guest, rates) for guest in guests)
 
     def put(self, want: Guest) -> None:
         """As ``Driver.put``; a change is made live, else by a restart, else by a new guest."""

@@ -6,7 +6,7 @@ from costing a thousand times a thousand. vSphere API: PropertyCollector, HostNe
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -14,14 +14,15 @@ from typing import Any
 from drivers.vsphere.api import vim, vmodl
 from drivers.vsphere.connect import Session
 from drivers.vsphere.place import Place
-from drivers.vsphere.read import Properties, get
-from drivers.vsphere.together import Part, Together
+from drivers.vsphere.read import Part, Properties, get
+from drivers.vsphere.together import Together
 from drivers.vsphere.uplinks import device
 
 VSWITCH, GROUP = "key-vim.host.VirtualSwitch-", "key-vim.host.PortGroup-"
 _BOND = vim.host.VirtualSwitch.BondBridge
 MBIT = 1_000_000
 RECENT_S = 60
+KEYED = 100  # elements at most in one call by their keys; of more, the whole list is less
 _GROUPS = "networkInfo.portgroup["
 
 
@@ -45,10 +46,10 @@ class Standing:
 
     name: str
     uplinks: tuple[str, ...]
-    mtu: int
     groups: frozenset[str]
-    group: Group | None
-    tight: bool
+    mtu: int = 0
+    group: Group | None = None
+    tight: bool = False
 
     @property
     def uplink(self) -> str | None:
@@ -76,16 +77,27 @@ class HostNet:
 
     def standing(self, name: str, *, sure: bool = False) -> Standing | None:
         """The switch of that name; ``sure``: looked for in the whole list."""
-        if not sure and self._by_key():
-            paths = (_switch_path(name), _group_path(name))
-            has = self._get(*paths)
-            if has is not None:
-                switch, group = (has.get(path) for path in paths)
-                found = _standing(switch, group) if switch is not None else None
-                if found is not None and found.group is not None:
-                    self.keep(found.group)
-                return found
-        return next((s for s in self.all()[0] if s.name == name), None)
+        if sure:
+            return next((s for s in self.all()[0] if s.name == name), None)
+        found = self.look([name], ())[0].get(name)
+        if found is not None and found.group is not None:
+            self.keep(found.group)
+        return found
+
+    def to_go(self, name: str, network: Any) -> tuple[Standing | None, Sequence[Any]]:
+        """Of the switch, what tells whether it is ours; and the VMs on a network.
+
+        Raises Gone where there is no such network.
+        """
+        if not self._by_key():
+            return self.standing(name), self.together.get(network, "vm").get("vm", ())
+        pnics, groups = (f"{_switch_path(name)}.{part}" for part in ("pnic", "portgroup"))
+        has, on = self.together.ask([(self.place.networks, (pnics, groups)), (network, ("vm",))])
+        found = None
+        if has:
+            keys, nics = _names(has.get(groups)), tuple(map(device, has.get(pnics, ())))
+            found = Standing(name, nics, groups=keys)
+        return found, on.get("vm", ())
 
     def group(self, name: str) -> Group | None:
         """The port group of that name."""
@@ -121,6 +133,24 @@ class HostNet:
         if not names or not self._by_key():
             return []
         return [(self.place.networks, tuple(map(_group_path, names)))]
+
+    def look(
+        self, switches: Collection[str], groups: Collection[str]
+    ) -> tuple[dict[str, Standing], dict[str, Group]]:
+        """Those of these switches and port groups that there are, by name."""
+        groups = {*groups, *switches}
+        if len(groups) <= KEYED and self._by_key():
+            has = self._get(*map(_switch_path, switches), *map(_group_path, groups))
+            if has is not None:
+                found = self.told(has)
+                there = [
+                    _standing(has[path], has.get(_group_path(name)))
+                    for name in switches
+                    if (path := _switch_path(name)) in has
+                ]
+                return {s.name: s for s in there}, found
+        every, found = self.all()
+        return {s.name: s for s in every if s.name in switches}, found
 
     def told(self, has: Properties) -> dict[str, Group]:
         """The port groups in such an answer."""
@@ -173,10 +203,15 @@ def _standing(switch: Any, group: Any) -> Standing:
         name=str(switch.name),
         uplinks=tuple(devices),
         mtu=int(switch.mtu or 1500),
-        groups=frozenset(key.removeprefix(GROUP) for key in switch.portgroup or ()),
+        groups=_names(switch.portgroup),
         group=mine if mine is not None and mine.switch == switch.name else None,
         tight=_tight(switch.spec.policy if switch.spec is not None else None),
     )
+
+
+def _names(keys: Iterable[str] | None) -> frozenset[str]:
+    """Of port groups, by their keys."""
+    return frozenset(key.removeprefix(GROUP) for key in keys or ())
 
 
 def _tight(policy: Any) -> bool:

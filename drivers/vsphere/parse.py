@@ -11,9 +11,10 @@ from drivers.vsphere import spec as wording
 from drivers.vsphere.read import Properties
 from provision.resources import Guest, Vnic
 
+_RESERVED = "config.memoryAllocation.reservation"
 _SHAPE = (
-    "config.cpuAllocation", "config.memoryAllocation", "config.cpuAffinity",
-    "config.latencySensitivity", "runtime.powerState",
+    "config.cpuAllocation", _RESERVED, "config.cpuAffinity", "config.latencySensitivity",
+    "runtime.powerState",
 )  # fmt: skip
 _PATH = "config.files.vmPathName"
 PATHS = ("config.hardware", "config.extraConfig", _PATH, *_SHAPE)
@@ -124,7 +125,7 @@ def parse(ref: Any, name: str, raw: Raw, mhz: int, network: Callable[[Any], str]
     order = [mac for mac in record.nics if mac in vnics]
     order += [mac for mac in vnics if mac not in record.nics]
     cpu = has["config.cpuAllocation"]
-    kept = has["config.memoryAllocation"].reservation or 0
+    kept = has.get(_RESERVED) or 0
     latency = has.get("config.latencySensitivity")
     guest = Guest(
         name=name,

@@ -6,9 +6,11 @@ array elements by key gives alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from threading import Lock
+from time import monotonic
 from typing import Any
 
 from drivers.vsphere.api import Gone, vim, vmodl
@@ -28,11 +30,12 @@ from drivers.vsphere.parse import (
     whole,
 )
 from drivers.vsphere.place import Place
-from drivers.vsphere.read import Properties, retrieve, spec, step
+from drivers.vsphere.read import Part, Properties, many, retrieve, spec, step
 from drivers.vsphere.spec import MARK
-from drivers.vsphere.together import Part, Together
+from drivers.vsphere.together import Together
 
 MANY = 100
+RECENT_S = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,9 @@ class Sight:
     _likely: dict[tuple[str, int], tuple[int, ...]] = field(default_factory=dict)
     _absent: set[str] = field(default_factory=set)
     _by_key: bool = True
+    _looking: Lock = field(default_factory=Lock)
+    _surveyed_until: float = 0.0
+    _surveyed: dict[str, Any] = field(default_factory=dict)
 
     def name(self, guest: str) -> str:
         return f"{self.testbed}-{guest}"
@@ -92,7 +98,7 @@ class Sight:
         The server chooses their keys, the same for the same devices.
         """
         alike = (like, vnics)
-        slots = self._likely.get(alike) or tuple(range(FIRST_SLOT, FIRST_SLOT + vnics))
+        slots = tuple(range(FIRST_SLOT, FIRST_SLOT + vnics))
         self._known[guest] = Known(ref, slots, alike)
         self._ended.pop(guest, None)
         self._absent.discard(guest)
@@ -110,30 +116,100 @@ class Sight:
         self._known[guest] = Known(ref, slots)
         return parse(ref, guest, raw, self.place.mhz, self.networks.name)
 
-    def look(self, guests: Iterable[str]) -> dict[str, Seen]:
-        """Those of the guests that there are, and all others of the testbed. Raises faults."""
-        prefix = self.name("")
-        child = step("child", vim.Folder, "childEntity")
-        wanted = spec(self.place.vm_folder, ("name",), through=[child], kind=vim.VirtualMachine)
-        listed = retrieve(self.session, [wanted])
-        refs = {f.ref: name for f in listed if (name := str(f.has.get("name"))).startswith(prefix)}
-        found: dict[str, Seen] = {}
-        for ref, raw in self._each({r: name.removeprefix(prefix) for r, name in refs.items()}):
-            if raw.extra.get(MARK) == self.testbed:
-                guest = refs[ref].removeprefix(prefix)
-                found[guest] = self.seen(ref, guest, raw)
-        there = {name.removeprefix(prefix) for name in refs.values()}
-        self._absent |= {*guests} - there
-        return found
+    def look(self, guests: Collection[str]) -> dict[str, Seen]:
+        """Those of the guests that there are: one call for those that are known. Raises faults."""
+        found, doubted, unknown = self._known_of(guests)
+        if unknown:
+            listed = {guest: ref for ref, guest in self._listed().items() if guest in unknown}
+            self._absent |= unknown - listed.keys()
+            doubted |= listed
+        return found | self._seen({ref: guest for guest, ref in doubted.items()})
+
+    def all(self) -> dict[str, Seen]:
+        """All guests of the testbed. Raises faults."""
+        return self._seen(self._listed())
 
     def held(self, guest: str) -> Held | None:
         """What it takes to end it; None where it takes a whole look to know."""
-        known = self._known.get(guest)
-        if known is not None and self._by_key:
+        ref = self._survey(guest)
+        if ref is not None and self._by_key:
             with suppress(Gone, vmodl.query.InvalidProperty):
-                has = self.together.get(known.ref, *held_paths())
-                return held(known.ref, has, self.testbed)
+                has = self.together.get(ref, *held_paths())
+                return held(ref, has, self.testbed)
         return None
+
+    def _survey(self, guest: str) -> Any | None:
+        """The VM, as of moments ago: to list all at once costs less than to find some."""
+        if (known := self._known.get(guest)) is not None:
+            return known.ref
+        with self._looking:
+            if guest not in self._surveyed and self._surveyed_until < monotonic():
+                self._surveyed = {name: ref for ref, name in self._listed().items()}
+                self._surveyed_until = monotonic() + RECENT_S
+            return self._surveyed.pop(guest, None)
+
+    def _listed(self) -> dict[Any, str]:
+        """The guest's name of each VM that has a name of the testbed's."""
+        prefix = self.name("")
+        child = step("child", vim.Folder, "childEntity")
+        wanted = spec(self.place.vm_folder, ("name",), through=[child], kind=vim.VirtualMachine)
+        named = [(f.ref, str(f.has.get("name"))) for f in retrieve(self.session, [wanted])]
+        return {ref: name.removeprefix(prefix) for ref, name in named if name.startswith(prefix)}
+
+    def _known_of(
+        self, guests: Collection[str]
+    ) -> tuple[dict[str, Seen], dict[str, Any], set[str]]:
+        """Those seen again; VMs that take a whole look; and guests that are to be looked for.
+
+        What was seen to be gone is in none.
+        """
+        known = {g: k for g in guests if (k := self._known.get(g)) is not None}
+        if not self._by_key:
+            return {}, {}, {*guests}
+        self._learn(known)
+        slots = {g: self._slots(k) for g, k in known.items()}
+        ended = {g: ref for g in guests if (ref := self._ended.pop(g, None)) is not None}
+        parts: list[Part] = [(k.ref, brief_paths(slots[g])) for g, k in known.items()]
+        parts += [(ref, ("name",)) for ref in ended.values()]
+        try:
+            has = many(self.session, parts)
+        except vmodl.query.InvalidProperty:
+            self._by_key = False
+            return {}, {}, {*guests}
+        found: dict[str, Seen] = {}
+        doubted: dict[str, Any] = {}
+        for guest, k in known.items():
+            if k.ref not in has:
+                self._known.pop(guest, None)
+            elif (raw := brief(has[k.ref], slots[guest])) is None:
+                self._known.pop(guest, None)
+                doubted[guest] = k.ref
+            elif raw.extra.get(MARK) == self.testbed:
+                found[guest] = self.seen(k.ref, guest, raw)
+        gone = {guest for guest, ref in ended.items() if ref not in has}
+        self._absent |= gone
+        return found, doubted, {*guests} - found.keys() - doubted.keys() - gone
+
+    def _slots(self, known: Known) -> tuple[int, ...]:
+        """Where its vNICs are, or are likely to be."""
+        return self._likely.get(known.alike, known.slots) if known.alike else known.slots
+
+    def _learn(self, known: Mapping[str, Known]) -> None:
+        """Look at one of each sort of which none was looked at yet."""
+        for guest, one in known.items():
+            if one.alike is not None and one.alike not in self._likely:
+                with suppress(Gone):
+                    raw = whole(self.together.get(one.ref, *PATHS))
+                    if raw is not None:
+                        self.seen(one.ref, guest, raw)
+
+    def _seen(self, refs: Mapping[Any, str]) -> dict[str, Seen]:
+        """Those of the VMs that are the testbed's, by the guest's name."""
+        return {
+            refs[ref]: self.seen(ref, refs[ref], raw)
+            for ref, raw in self._each(refs)
+            if raw.extra.get(MARK) == self.testbed
+        }
 
     def _each(self, refs: Mapping[Any, str]) -> Iterator[tuple[Any, Raw]]:
         """Some at a time, so that no answer is too long, each as briefly as may be."""
@@ -159,12 +235,7 @@ class Sight:
         """One that vanishes meanwhile is left out."""
         for first in range(0, len(refs), MANY):
             some = refs[first : first + MANY]
-            try:
-                yield from zip(some, self.together.ask([(r, paths) for r in some]), strict=True)
-            except Gone:
-                for ref in some:
-                    with suppress(Gone):
-                        yield ref, self.together.get(ref, *paths)
+            yield from many(self.session, [(ref, paths) for ref in some]).items()
 
     def _look(
         self, guest: str, all_of_it: bool, beside: Sequence[Part]
@@ -198,7 +269,8 @@ class Sight:
     ) -> tuple[Any, Raw | None, list[Properties]]:
         """Briefly, where it is known where the vNICs are and the server finds them by key."""
         short = not all_of_it and self._by_key
-        paths = brief_paths(known.slots) if short else PATHS
+        slots = self._slots(known)
+        paths = brief_paths(slots) if short else PATHS
         try:
             has, *more = self.together.ask([(known.ref, paths), *beside])
         except vmodl.query.InvalidProperty:
@@ -206,4 +278,4 @@ class Sight:
                 raise
             self._by_key = False
             return self._ask(known, True, beside)
-        return known.ref, brief(has, known.slots) if short else whole(has), more
+        return known.ref, brief(has, slots) if short else whole(has), more

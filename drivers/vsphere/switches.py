@@ -6,7 +6,7 @@ tag, and by a shape that nobody else gives them. vSphere API: HostNetworkSystem.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock
@@ -41,9 +41,13 @@ class Switches:
     #: a host takes one change of its network at a time
     _lock: Lock = field(default_factory=Lock)
     _absent: set[str] = field(default_factory=set)
+    _nics: frozenset[str] = frozenset()
     _looking: Lock = field(default_factory=Lock)
     _surveyed_until: float = 0.0
     _surveyed: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._nics = frozenset(nic.device for nic in self.place.has["config.network"].pnic)
 
     def ours(self, name: str) -> bool:
         """Whether a switch of that name could be the testbed's."""
@@ -80,32 +84,38 @@ class Switches:
         if found is None:
             found = self._add(want)
         elif found.mtu != want.mtu or not found.tight:
-            self._change("UpdateVirtualSwitch", want.name, _spec(want))
+            self._change("UpdateVirtualSwitch", want.name, switch_spec(want))
         if found is None or found.group is None or found.group.vlan:
             self._put_group(want.name, found)
 
     def _drop(self, name: str) -> None:
-        networks = self._survey()
-        found = self._own(self.net.standing(name) or self.net.standing(name, sure=True))
+        found, vms = self._with_vms(name)
+        found = self._own(found or self.net.standing(name, sure=True))
         if found is not None:
-            try:
-                self._refuse_users(name, networks.get(name))
-            except Gone:
-                self._refuse_users(name)
+            self._refuse_users(name, vms)
             self._remove(found)
 
-    def look(self, names: Iterable[str] = ()) -> tuple[dict[str, Switch], dict[str, Group]]:
-        """All of the testbed's switches, and all port groups of the host, by name."""
+    def look(
+        self, names: Collection[str], groups: Collection[str] = ()
+    ) -> tuple[dict[str, Switch], dict[str, Group]]:
+        """Those of the switches that are the testbed's, and the port groups of that name."""
         with told("read switches"):
-            found, groups = self.net.all()
-        there = {s.name: _as_is(s) for s in found if self.ours(s.name) and not s.strange}
-        self._absent |= {*names} - {s.name for s in found}
-        return there, groups
+            found, there = self.net.look(names, groups)
+        self._absent |= {*names} - found.keys()
+        return self._ours(found.values()), there
+
+    def all(self) -> dict[str, Switch]:
+        """All of the testbed's."""
+        with told("read switches"):
+            return self._ours(self.net.all()[0])
+
+    def _ours(self, found: Iterable[Standing]) -> dict[str, Switch]:
+        return {s.name: _as_is(s) for s in found if self.ours(s.name) and not s.strange}
 
     def limit(self, group: Group, rate_mbit: int | None) -> None:
         """Hold each port of a port group to a rate of sending, None = to none. Raises faults."""
         if group.rate_mbit != rate_mbit:
-            spec = _group_spec(group.name, group.switch, rate_mbit)
+            spec = group_spec(group.name, group.switch, rate_mbit)
             self.net.forget(group.name)
             self._change("UpdatePortGroup", group.name, spec)
 
@@ -123,8 +133,7 @@ class Switches:
             )
         if not self.ours(want.name):
             raise Foreign(f"switch {want.name}: names of this testbed begin with {self.prefix}")
-        nics = {nic.device for nic in self.place.has["config.network"].pnic}
-        if want.uplink is not None and want.uplink not in nics:
+        if want.uplink is not None and want.uplink not in self._nics:
             raise DriverError(f"switch {want.name}: {self.place.name} has no NIC {want.uplink}")
 
     def _own(self, found: Standing | None) -> Standing | None:
@@ -139,17 +148,17 @@ class Switches:
     def _add(self, want: Switch) -> Standing | None:
         """What stood there already, None where the switch was made."""
         try:
-            self._change("AddVirtualSwitch", want.name, _spec(want))
+            self._change("AddVirtualSwitch", want.name, switch_spec(want))
         except Exists:
             found = self._own(self.net.standing(want.name, sure=True))
             if found is None:
                 raise
-            self._change("UpdateVirtualSwitch", want.name, _spec(want))
+            self._change("UpdateVirtualSwitch", want.name, switch_spec(want))
             return found
         return None
 
     def _put_group(self, name: str, found: Standing | None) -> None:
-        spec = _group_spec(name, name)
+        spec = group_spec(name, name)
         if found is not None and found.group is not None:
             self._change("UpdatePortGroup", name, spec)
             return
@@ -182,14 +191,20 @@ class Switches:
         with self._lock:
             getattr(self.place.networks, method)(*args)
 
-    def _refuse_users(self, name: str, network: Any = None) -> None:
+    def _with_vms(self, name: str) -> tuple[Standing | None, Sequence[Any] | None]:
+        """The switch, and the VMs on its network; None where that has to be looked for."""
+        if (network := self._network(name)) is not None:
+            with suppress(Gone):
+                return self.net.to_go(name, network)
+        return self.net.standing(name), None
+
+    def _refuse_users(self, name: str, refs: Sequence[Any] | None = None) -> None:
         """Raise where VMs are on its port group: Foreign where they are another's."""
-        if network is None:
+        if refs is None:
             index = self.session.content.searchIndex
             network = index.FindChild(self.place.network_folder, name)
-        if network is None:
-            return
-        refs = self.net.together.get(network, "vm").get("vm", ())
+            has = {} if network is None else self.net.together.get(network, "vm")
+            refs = has.get("vm", ())
         vms: list[Any] = []
         with suppress(Gone):  # one that goes meanwhile: the server itself knows who is left
             vms = [v.has for v in each(self.session, refs, "name", "runtime.host")]
@@ -199,19 +214,19 @@ class Switches:
         if here:
             raise DriverError(f"switch {name} is in use by VM {', '.join(here)}")
 
-    def _survey(self) -> dict[str, Any]:
-        """Each network's object, by name, as of moments ago.
+    def _network(self, name: str) -> Any | None:
+        """The network's object, as of when all were last looked for.
 
         They are found in one go: one by one, that would cost more than to remove what is to go.
         """
         with self._looking:
-            if self._surveyed_until < monotonic():
+            if name not in self._surveyed and self._surveyed_until < monotonic():
                 refs = get(self.session, self.place.host, "network").get("network", ())
                 plain = [ref for ref in refs if type(ref) is vim.Network]
                 found = each(self.session, plain, "name")
                 self._surveyed = {str(n.has["name"]): n.ref for n in found}
                 self._surveyed_until = monotonic() + RECENT_S
-            return self._surveyed
+            return self._surveyed.pop(name, None)
 
 
 def _as_is(found: Standing) -> Switch:
@@ -219,7 +234,7 @@ def _as_is(found: Standing) -> Switch:
     return Switch(found.name, flavour, found.uplink, found.mtu)
 
 
-def _spec(want: Switch) -> Any:
+def switch_spec(want: Switch) -> Any:
     """One uplink or none, and nothing let through that is not for the port."""
     bridge = order = None
     if want.uplink is not None:
@@ -240,7 +255,7 @@ def _spec(want: Switch) -> Any:
     )
 
 
-def _group_spec(name: str, switch: str, rate_mbit: int | None = None) -> Any:
+def group_spec(name: str, switch: str, rate_mbit: int | None = None) -> Any:
     """Peak and average are one, so that a burst is no faster."""
     policy = _HOST.NetworkPolicy()
     if rate_mbit is not None:

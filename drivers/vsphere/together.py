@@ -1,23 +1,25 @@
 """What several threads ask at once, asked in one call.
 
 A call costs more than what is in it: a thousand guests are put by some threads, each of which asks
-after its own task and its own VM. Who comes while calls are under way waits for the next.
+after its own task and its own VM. Who comes while calls are under way waits for the next, and who
+could ask at once waits a moment for others that are at work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event, Lock
 from typing import Any
 
 from drivers.vsphere.api import Fault, Gone
 from drivers.vsphere.connect import Session
-from drivers.vsphere.read import Properties, query, retrieve
+from drivers.vsphere.read import Part, Properties, many
 from provision.errors import ProvisionError
 
 PATIENCE_S = 0.5
-Part = tuple[Any, tuple[str, ...]]  # an object, and paths of its properties
+GATHER_S = 0.05
 
 
 @dataclass(slots=True, eq=False)
@@ -38,7 +40,20 @@ class Together:
     session: Session
     _waiting: list[_Question] = field(default_factory=list)
     _asking: int = 0
+    _at_work: int = 0
+    _enough: Event = field(default_factory=Event)
     _lock: Lock = field(default_factory=Lock)
+
+    @contextmanager
+    def work(self) -> Iterator[None]:
+        """What is done in it is likely to ask something."""
+        with self._lock:
+            self._at_work += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._at_work -= 1
 
     def get(self, ref: Any, *paths: str) -> Properties:
         """Those of an object's properties that are set. Raises faults."""
@@ -50,6 +65,8 @@ class Together:
         with self._lock:
             if self._asking:
                 self._waiting.append(mine)
+                if 2 * (len(self._waiting) + 1) >= self._at_work:
+                    self._enough.set()
             else:
                 self._asking, mine.batch = 1, [mine]
         if mine.batch is None and not mine.woken.wait(PATIENCE_S):
@@ -72,7 +89,7 @@ class Together:
     def _lead(self, batch: Sequence[_Question]) -> None:
         """Ask for all of these; then one of those who came meanwhile does so for them."""
         try:
-            self._answer(batch)
+            self._answer(self._gather(batch))
         finally:
             with self._lock:
                 heir = self._waiting[0] if self._waiting else None
@@ -83,9 +100,20 @@ class Together:
             if heir is not None:
                 heir.woken.set()
 
+    def _gather(self, batch: Sequence[_Question]) -> Sequence[_Question]:
+        """These and those that come in a moment, or until half of those at work have asked."""
+        with self._lock:
+            if 2 * (len(batch) + len(self._waiting)) >= self._at_work:
+                return batch
+            self._enough.clear()
+        self._enough.wait(GATHER_S)
+        with self._lock:
+            more, self._waiting = self._waiting, []
+        return [*batch, *more]
+
     def _answer(self, batch: Sequence[_Question]) -> None:
         try:
-            found = self._retrieve([part for q in batch for part in q.parts])
+            found = many(self.session, [part for q in batch for part in q.parts])
             for q in batch:
                 _share(found, q)
         except (Fault, ProvisionError) as e:
@@ -101,27 +129,6 @@ class Together:
         finally:
             for q in batch:
                 q.woken.set()
-
-    def _retrieve(self, parts: Sequence[Part]) -> Mapping[Any, Properties]:
-        """All properties of each object, by object; alike ones share a filter."""
-        asked: dict[Any, tuple[str, ...]] = {}
-        for ref, paths in parts:
-            asked[ref] = tuple(dict.fromkeys((*asked.get(ref, ()), *paths)))
-        by_paths: dict[tuple[Any, tuple[str, ...]], list[Any]] = {}
-        for ref, paths in asked.items():
-            by_paths.setdefault((type(ref), paths), []).append(ref)
-        specs = [
-            query.FilterSpec(
-                objectSet=[query.ObjectSpec(obj=ref, skip=False) for ref in refs],
-                propSet=[query.PropertySpec(type=kind, pathSet=list(paths), all=False)],
-                reportMissingObjectsInResults=True,  # else one that is gone fails the whole call
-            )
-            for (kind, paths), refs in by_paths.items()
-        ]
-        found: dict[Any, dict[str, Any]] = {}
-        for one in retrieve(self.session, specs):
-            found.setdefault(one.ref, {}).update(one.has)
-        return found
 
 
 def _share(found: Mapping[Any, Properties], question: _Question) -> None:

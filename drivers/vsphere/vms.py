@@ -12,11 +12,10 @@ from drivers.vsphere.api import Fault, Gone, vim
 from drivers.vsphere.connect import Session
 from drivers.vsphere.parse import OFF, ON, Held, Seen
 from drivers.vsphere.place import Place
-from drivers.vsphere.read import Properties, get
+from drivers.vsphere.read import Part, Properties, get
 from drivers.vsphere.sight import Sight
 from drivers.vsphere.spec import MARK
 from drivers.vsphere.tasks import Tasks
-from drivers.vsphere.together import Part
 from provision.errors import DriverError, Foreign
 
 #: folder in a datastore for what we put together ourselves, and for disks that were uploaded

@@ -18,7 +18,7 @@ __all__ = [
     "WrongCertificate", "endpoint", "unreachable",
 ]  # fmt: skip
 IDLE_S = 60  # servers close connections that rest; a younger one is still tried first
-POOL = 40
+POOL = 60
 KIND = https.Kind(
     "vSphere", "a vCenter or an ESXi host", "/sdk/vimServiceVersions.xml",
     "https://vcenter.example/",

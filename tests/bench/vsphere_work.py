@@ -66,34 +66,43 @@ def ours(guests: int, uri: str, ca: Path, user: str, password: str) -> dict[str,
     from provision.progress import Progress, quiet
     from provision.resources import key
     from provision.seed import identity
+    from provision.spec import Spec  # noqa: F401 (each verb has read one before it begins)
 
     with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="provision-bench-") as name:
         access = Access(Path(name) / "keys")
         access.public_key()
         journal = Journal(Path(name), TESTBED)
         login = Login(user, lambda: password)
-        driver = Vsphere(Target(
+        target = Target(
             TESTBED, Path(name), uri, tag=TAG, login=login, tls=Tls(ca=ca),
             identity=lambda g: identity(g, access.public_key(), access.host_key(g.name)),
-        ))  # fmt: skip
+        )  # fmt: skip
         asked = wants(guests)
-        engine = Engine(lambda _kind: driver, journal, Progress(quiet), threading.Event())
+        # each verb is a process of its own: what one has seen, the next does not know
+        drivers = [Vsphere(target), Vsphere(target)]
+
+        def engine(driver: Vsphere) -> Engine:
+            return Engine(lambda _kind: driver, journal, Progress(quiet), threading.Event())
 
         def up() -> None:
+            driver = drivers[0]
             have = look(driver, map(key, asked))
             found = steps(asked, have.__getitem__, driver.facts.change, originals={})
-            outcome = engine.apply(phases(found)[1], graph(asked))
+            outcome = engine(driver).apply(phases(found)[1], graph(asked))
             assert len(outcome.done) == 2 * guests, outcome.failed
 
         def down() -> None:
+            driver = drivers[1]
             found = undoing(journal.originals(), driver.read)
-            outcome = engine.apply(found, backwards(graph(journal.wants().values())))
+            after = backwards(graph(journal.wants().values()))
+            outcome = engine(driver).apply(found, after)
             assert len(outcome.done) == 2 * guests, outcome.failed
 
         try:
             return timed(up, down)
         finally:
-            driver.close()
+            for driver in drivers:
+                driver.close()
 
 
 class Bare:
@@ -118,6 +127,8 @@ class Bare:
         self.host = next(v for k, v in named.items() if k.endswith("_H0"))
         self.template = named[TEMPLATE]
         self.folder, self.snapshot = self.template.parent, self.template.snapshot.currentSnapshot
+        self.cards = self._cards()
+        self.pool = self.host.parent.resourcePool
         self.net = self.host.configManager.networkSystem
         self.asked = wants(guests)
         self.guests = [r for r in self.asked if isinstance(r, Guest)]
@@ -127,6 +138,11 @@ class Bare:
     def _named(self, kind: Any) -> dict[str, Any]:
         view = self.content.viewManager.CreateContainerView(self.content.rootFolder, [kind], True)
         return {found.name: found for found in view.view}
+
+    def _cards(self) -> list[Any]:
+        from drivers.vsphere import spec as wording
+
+        return wording.cards(self.template.config.hardware.device)
 
     def up(self) -> None:
         # the simulator's network system is one lock: more threads only wait for it
@@ -148,16 +164,14 @@ class Bare:
             return list(pool.map(work, things))
 
     def _switch(self, switch: Switch) -> None:
-        host = self.vim.host
-        bridge = host.VirtualSwitch.BondBridge(nicDevice=[switch.uplink])
-        spec = host.VirtualSwitch.Specification(numPorts=128, mtu=switch.mtu, bridge=bridge)
-        self.net.AddVirtualSwitch(switch.name, spec)
-        self.net.AddPortGroup(host.PortGroup.Specification(
-            name=switch.name, vlanId=0, vswitchName=switch.name, policy=host.NetworkPolicy()
-        ))  # fmt: skip
+        from drivers.vsphere import switches as wording
+
+        self.net.AddVirtualSwitch(switch.name, wording.switch_spec(switch))
+        self.net.AddPortGroup(wording.group_spec(switch.name, switch.name))
 
     def _clone(self, guest: Guest) -> Any:
         from drivers.vsphere import spec as wording
+        from drivers.vsphere.networks import on_port_group
         from provision.seed import identity
 
         vim = self.vim
@@ -167,25 +181,19 @@ class Bare:
             extra | wording.handed(identity(guest, "ssh-ed25519 AAAA", PEM))
         )
         vnics = (guest.management, *guest.nics)
-        config.deviceChange = [self._card(v, n) for n, v in enumerate(vnics)]
+        config.deviceChange = [wording.remove(card) for card in self.cards]
+        config.deviceChange += [
+            wording.add(wording.card(vnic, on_port_group(vnic.switch), -200 - n))
+            for n, vnic in enumerate(vnics)
+        ]
         spec = vim.vm.CloneSpec(
             location=vim.vm.RelocateSpec(
-                host=self.host, pool=self.host.parent.resourcePool,
+                host=self.host, pool=self.pool,
                 diskMoveType="createNewChildDiskBacking",
             ),
             snapshot=self.snapshot, config=config, powerOn=False, template=False,
         )  # fmt: skip
         return self.template.CloneVM_Task(self.folder, f"{TESTBED}-{guest.name}", spec)
-
-    def _card(self, vnic: Vnic, number: int) -> Any:
-        device = self.vim.vm.device
-        return device.VirtualDeviceSpec(
-            operation=device.VirtualDeviceSpec.Operation.add,
-            device=device.VirtualVmxnet3(
-                key=-1 - number, addressType="manual", macAddress=vnic.mac,
-                backing=device.VirtualEthernetCard.NetworkBackingInfo(deviceName=vnic.switch),
-            ),
-        )  # fmt: skip
 
     def _end(self, tasks: list[Any]) -> list[dict[str, Any]]:
         """The result of each; one collector, one filter, one wait."""

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 
 	"github.com/vmware/govmomi/simulator"
@@ -80,6 +81,7 @@ func withVMs(found []types.ObjectContent, specs []types.PropertyFilterSpec) {
 
 func (c collector) RetrievePropertiesEx(ctx *simulator.Context, r *types.RetrievePropertiesEx) soap.HasFault {
 	var asked []string
+	seen := map[string]bool{}
 	arrays := map[string]bool{} // that are asked for in full
 	plain := *r
 	plain.SpecSet = nil
@@ -89,7 +91,10 @@ func (c collector) RetrievePropertiesEx(ctx *simulator.Context, r *types.Retriev
 			var paths []string
 			for _, path := range p.PathSet {
 				if array, _, _, ok := keyed(path); ok {
-					asked = append(asked, path)
+					if !seen[path] {
+						asked = append(asked, path)
+						seen[path] = true
+					}
 					path = array
 				} else {
 					arrays[path] = true
@@ -115,33 +120,50 @@ func (c collector) RetrievePropertiesEx(ctx *simulator.Context, r *types.Retriev
 	return res
 }
 
+// keyOf is an element's key as it is written in a path.
+func keyOf(element reflect.Value) string {
+	switch key := inside(element, "key").Interface().(type) {
+	case string:
+		return key
+	case int32:
+		return strconv.Itoa(int(key))
+	default:
+		return fmt.Sprint(key)
+	}
+}
+
 // elements has the asked elements in place of their arrays; one that is not there is not set.
 func elements(have []types.DynamicProperty, asked []string, full map[string]bool) []types.DynamicProperty {
-	arrays := map[string]bool{}
-	var out []types.DynamicProperty
+	wanted := map[string]map[string][]string{} // paths, by array and key
 	for _, path := range asked {
-		array, key, field, _ := keyed(path)
-		arrays[array] = true
-		for _, p := range have {
-			if p.Name != array {
-				continue
-			}
-			list := reflect.ValueOf(p.Val).Elem().Field(0)
-			for i := 0; i < list.Len(); i++ {
+		array, key, _, _ := keyed(path)
+		if wanted[array] == nil {
+			wanted[array] = map[string][]string{}
+		}
+		wanted[array][key] = append(wanted[array][key], path)
+	}
+	var out []types.DynamicProperty
+	for _, p := range have {
+		keys := wanted[p.Name]
+		if full[p.Name] || keys == nil {
+			out = append(out, p)
+		}
+		if keys == nil {
+			continue
+		}
+		list := reflect.ValueOf(p.Val).Elem().Field(0)
+		for i := 0; i < list.Len(); i++ {
+			for _, path := range keys[keyOf(list.Index(i))] {
 				found := list.Index(i)
-				if fmt.Sprint(inside(found, "key").Interface()) != key {
-					continue
-				}
-				if field != "" {
+				if _, _, field, _ := keyed(path); field != "" {
 					found = inside(found, field)
 				}
-				out = append(out, types.DynamicProperty{Name: path, Val: found.Interface()})
+				val := found.Interface()
+				if texts, ok := val.([]string); ok { // as it goes on the wire
+					val = types.ArrayOfString{String: texts}
+				}
+				out = append(out, types.DynamicProperty{Name: path, Val: val})
 			}
-		}
-	}
-	for _, p := range have {
-		if full[p.Name] || !arrays[p.Name] {
-			out = append(out, p)
 		}
 	}
 	return out
