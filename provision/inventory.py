@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from provision import windows
 from provision.access import Access, address
 from provision.errors import UserError
 from provision.host import ssh_options
@@ -18,7 +19,7 @@ from provision.spec import Spec
 from provision.state import State, sockets
 from provision.testbed import Link, namespace_of, of_guests
 
-GENERATOR = "load-generator"
+GENERATOR, HYPERVISOR = "load-generator", "hypervisor"
 LINKS = "links"  # the journal's subject under which ``up`` leaves them
 _HOST = r"\[.+\]|[^:\[]+|[^:\[]*:[^\[]*:[^\[]*"  # an IPv6 address needs no brackets without a port
 _TARGET = re.compile(rf"(?:ssh://)?(?:(?P<user>[^@]+)@)?(?P<host>{_HOST})(?::(?P<port>\d+))?")
@@ -33,7 +34,10 @@ def links_of(journal: Journal) -> list[Link]:
 
 
 def build(state: State, spec: Spec) -> dict[str, Any]:
-    """The inventory as a file has it: groups ``guests`` and ``loadgenerators`` with variables."""
+    """The inventory as a file has it: groups ``guests`` and ``loadgenerators`` with variables.
+
+    A Windows host is in ``hypervisors``, for plays of one's own.
+    """
     journal = Journal(state.root, spec.name)
     try:
         links = links_of(journal)
@@ -53,9 +57,16 @@ def build(state: State, spec: Spec) -> dict[str, Any]:
             "children": {
                 "guests": {"hosts": hosts},
                 "loadgenerators": {"hosts": {GENERATOR: _generator(state, spec, links)}},
+                **_hypervisors(spec),
             },
         }
     }
+
+
+def _hypervisors(spec: Spec) -> dict[str, Any]:
+    if spec.hypervisor.type != "hyperv":
+        return {}
+    return {"hypervisors": {"hosts": {HYPERVISOR: windows.variables(spec.hypervisor)}}}
 
 
 def _guest(
