@@ -39,7 +39,7 @@ class XenServerOptions:
         return self._read()[0]
 
     def base(self) -> dict[str, str]:
-        configured, note = self._read()
+        configured, note, _ = self._read()
         return note if note is not None else configured
 
     def in_force(self) -> dict[str, str]:
@@ -47,7 +47,12 @@ class XenServerOptions:
 
     def configure(self, want: boot.Words) -> None:
         """The note first: what was before us is never lost."""
-        have, note = self._read()
+        have, note, rival = self._read()
+        if rival:
+            raise PreflightError(
+                f"{self.host.name}: its boot options are changed by testbed {rival}",
+                hint=f"provision down -n {rival}",
+            )
         if note is None and have != want:
             self.host.run("tee", NOTE, input=f"{self.testbed}\n{boot.text(have)}\n")
             note = have
@@ -67,19 +72,16 @@ class XenServerOptions:
             word = name if value == xl.TRUE else f"{name}={value}"
             self.host.run(self.command, "--set-xen", word)
 
-    def _read(self) -> tuple[dict[str, str], dict[str, str] | None]:
-        """What the next boot has, and what the note says, None = there is none.
+    def _read(self) -> tuple[dict[str, str], dict[str, str] | None, str]:
+        """What the next boot has, what our note says (None = there is none), and whose else it is.
 
-        Raises PreflightError where it is another testbed's.
+        What another testbed has set is, to us, how the host is.
         """
         found = sections(self.host.run("sh", "-c", _READ, "read", self.command, NOTE))
         words = boot.canonical(xl.options(" ".join(found[name] for name in sorted(boot.XEN))))
         backend = found["backend"].strip()
         words[boot.BACKEND] = "bridge" if backend == "bridge" else "openvswitch"
         owner, _, note = found["note"].partition("\n")
-        if owner and owner != self.testbed:
-            raise PreflightError(
-                f"{self.host.name}: its boot options are changed by testbed {owner}",
-                hint=f"provision down -n {owner}",
-            )
-        return words, boot.parse(note) if owner else None
+        if owner == self.testbed:
+            return words, boot.parse(note), ""
+        return words, None, owner

@@ -14,6 +14,7 @@ from drivers.xenserver.place import MARK, Place
 from provision.errors import DriverError, HostError, PreflightError, Unreachable
 from provision.host import Host, hang_up
 
+LEAVES_S = 60.0  # until a host that reboots is gone
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
@@ -60,15 +61,35 @@ class Restart:
             call("host.add_to_other_config", host, MARK, self.testbed)
         with but("HOST_DISABLED"):
             call("host.disable", host)
-        with suppress(Lost):  # it may be gone before it answers
-            call("host.reboot", host)
-        hang_up(self.dom0)
-        if not self.session.back(self.reboot_s, lambda: self._is_back(before)):
+        if not self._reboot(before):
             raise DriverError(
                 f"{self.place.name} was restarted, and is not back after {self.reboot_s:g} s",
                 hint="look at its console; then the same command again",
             )
         self.enable()
+
+    def _reboot(self, before: str) -> bool:
+        """Whether it is back in time. Where no answer came, and it does not go, it is asked again.
+
+        A host that has booted is enabled, and refuses to be rebooted.
+        """
+        heard = self._ask()
+        hang_up(self.dom0)
+        if not heard:
+            if self.session.back(LEAVES_S, lambda: self._is_back(before)):
+                return True
+            with suppress(HostError, Unreachable, Failure):
+                if self.dom0.read(_BOOT_ID) == before:
+                    self._ask()
+                    hang_up(self.dom0)
+        return self.session.back(self.reboot_s, lambda: self._is_back(before))
+
+    def _ask(self) -> bool:
+        """Whether it was answered; it may be gone before."""
+        with suppress(Lost):
+            self.session.call("host.reboot", self.place.host)
+            return True
+        return False
 
     def enable(self) -> None:
         """Guests may run there again, and nothing of us is left."""
