@@ -11,7 +11,7 @@ test: test-setup image check
 	.venv/bin/python -m pytest
 
 test-xen: test-setup image
-	.venv/bin/python -m pytest -m xen tests/live/test_xen_job.py tests/contract
+	.venv/bin/python -m pytest -m xen tests/live/test_xen_cut.py tests/live/test_xen_job.py tests/contract
 
 check: setup
 	.venv/bin/ruff check .

@@ -51,7 +51,8 @@ class NicModel:
 
     ``pci_ids`` are ``vendor:device`` in hex, () where the NIC is no PCI function or a piece of
     whatever hardware the host has; ``drivers`` as ``ethtool -i`` names them, () where that
-    depends on the hardware too. ``mtu`` is the most it carries; ``direct``: with no switch between.
+    depends on the hardware too. ``mtu`` is the most it carries; ``direct``: a piece of
+    its uplink itself, with no switch between, and with a state that no checkpoint has.
     """
 
     name: str
@@ -65,7 +66,8 @@ class NicModel:
 class UplinkFacts:
     """A NIC of the hypervisor's host that could be an uplink, or why not.
 
-    ``used_by`` says in words what uses it; "" = nothing. ``irqs`` are the NIC's interrupts.
+    ``used_by`` says in words what uses it; "" = nothing. ``irqs`` are the NIC's interrupts, ``vfs``
+    is how many virtual functions it has.
     """
 
     name: str
@@ -76,6 +78,7 @@ class UplinkFacts:
     addresses: tuple[str, ...] = ()
     used_by: str = ""
     irqs: tuple[int, ...] = ()
+    vfs: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,12 +22,14 @@ SSH_FAILED = 255  # ssh's own exit code, as distinct from the far command's
 class Host:
     """Where commands go. ``prefix`` comes before each; ``far_shell`` says that one joins the words.
 
-    ssh hands the words to the far side's shell as one line, so they are quoted for it.
+    ssh hands the words to the far side's shell as one line, so they are quoted for it. ``sysfs`` is
+    where the kernel's devices are; only tests have it elsewhere.
     """
 
     name: str = "localhost"
     prefix: tuple[str, ...] = ()
     far_shell: bool = False
+    sysfs: str = "/sys"
 
     @property
     def local(self) -> bool:

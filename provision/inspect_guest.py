@@ -31,7 +31,7 @@ def pci(device):
 
 def driver(name, link):
     """Of real hardware, and of what has none: a veth pair's end."""
-    if os.path.exists(link):
+    if os.path.islink(link):  # where it leads may not be seen from here
         return os.path.basename(os.path.realpath(link))
     return said("ethtool", "-i", name).partition("\n")[0].replace("driver:", "").strip()
 
@@ -86,6 +86,16 @@ def nic(name, addresses):
     return found
 
 
+def nics(names, addresses):
+    """Without those that go meanwhile: where the guest is a host, others make and remove some."""
+    for name in names:
+        try:
+            yield nic(name, addresses)
+        except OSError:
+            if os.path.exists("/sys/class/net/" + name):
+                raise
+
+
 def main():
     links = json.loads(said("ip", "-j", "-4", "addr") or "[]")
     addresses = {
@@ -110,7 +120,7 @@ def main():
                 "boot_id": read("/proc/sys/kernel/random/boot_id"),
                 "netperf": (said("netperf", "-V").strip().splitlines() or [""])[0],
                 "groups": groups(),
-                "nics": [nic(name, addresses) for name in sorted(names)],
+                "nics": list(nics(sorted(names), addresses)),
             }
         )
     )

@@ -12,7 +12,7 @@ from provision.errors import HostError, Mismatch, WorldError
 from provision.resources import Guest, key
 from provision.session import Session
 from provision.testbed import Testbed
-from provision.verify import inside, inspect, mismatches, wait_ready
+from provision.verify import inside, inspect, mismatches, own_nics, wait_ready
 
 
 def verify(
@@ -83,6 +83,8 @@ def _inside(session: Session, testbed: Testbed, guest: Guest) -> tuple[dict[str,
         wait_ready(host, address(guest), timeout_s=session.spec.guests.ready_s, stop=session.stop)
         seen |= inspect(host)
         wrong = inside(guest, seen, session.driver.facts)
+        if session.driver.facts.bare:
+            seen["nics"] = own_nics(guest, seen)
         wrong += _reached(session, testbed, guest)
     except WorldError as e:
         wrong = [f"{guest.name}: {e}", keep_console(session, guest)]

@@ -37,7 +37,7 @@ def revert(session: Session, testbed: Testbed) -> dict[str, dict[str, Any]]:
     What it sees of itself came back with its memory, and was verified before that was kept.
     Raises Mismatch, before anything changes, where a guest is missing or has no checkpoint.
     """
-    if why := session.driver.facts.checkpoint:
+    if why := _no_checkpoint(session, testbed):
         raise Unsupported(why, hint=f"provision reset --level recreate -n {session.spec.name}")
     _can_go_back(session, testbed)
     hint = f"provision reset --level recreate -n {session.spec.name}"
@@ -103,6 +103,15 @@ def clean(session: Session, testbed: Testbed) -> list[Guest]:
     return found
 
 
+def _no_checkpoint(session: Session, testbed: Testbed) -> str:
+    """Why guests cannot be brought back to clean; "" = they can."""
+    facts = session.driver.facts
+    for model in sorted({nic.model for guest in testbed.guests for nic in guest.nics}):
+        if model in facts.nic_models and facts.nic_models[model].direct:
+            return f"a {model} vNIC is hardware, whose state no checkpoint has"
+    return facts.checkpoint
+
+
 def keep_clean(session: Session, testbed: Testbed) -> None:
     """Remember as clean, for ``reset``, the guests that are not since their last change."""
 
@@ -112,7 +121,7 @@ def keep_clean(session: Session, testbed: Testbed) -> None:
         session.journal.kept_clean(guest.name)
         session.progress(label(key(guest)), "done", "remembered as clean")
 
-    if session.driver.facts.checkpoint:
+    if _no_checkpoint(session, testbed):
         return
     kept = clean(session, testbed)
     if missing := [g for g in testbed.guests if g not in kept]:

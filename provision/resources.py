@@ -70,7 +70,8 @@ class Port:
 class Uplink:
     """A physical NIC of the hypervisor host: the state that a testbed changes and puts back.
 
-    ``lro`` is large receive offload, which a kernel turns off, and leaves off, when it bridges.
+    ``lro`` is large receive offload, which a kernel turns off, and leaves off, when it bridges;
+    ``vfs`` is how many virtual functions it has.
     """
 
     kind: ClassVar[str] = "uplink"
@@ -79,6 +80,7 @@ class Uplink:
     up: bool = False
     ipv6: bool = False
     lro: bool = False
+    vfs: int = 0
 
 
 @dataclass(frozen=True, slots=True)

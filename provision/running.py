@@ -13,16 +13,19 @@ from provision import inventory
 from provision.driver import Seated
 from provision.errors import Mismatch
 from provision.measuring import influences
-from provision.measuring.results import Run, Sample, Subject
+from provision.measuring.results import BESIDE, Run, Sample, Subject
 from provision.measuring.stats import Stop
-from provision.measuring.take import Bench, measure
+from provision.measuring.take import Bench
+from provision.measuring.take import together as take
 from provision.measuring.workload import Pair, Workload
-from provision.measuring.workloads import find, series
+from provision.measuring.workloads import find, is_file, series
+from provision.measuring.workloads.own import Own
 from provision.playing import Player
 from provision.playing.events import Played, TaskEvent
 from provision.resources import Guest, key
 from provision.session import Session
 from provision.spec import Spec, describe, restore
+from provision.spec.own import digest
 from provision.testbed import Link, commitment, flavour, of_guests
 
 
@@ -40,9 +43,15 @@ def asked(spec: Spec, workloads: Sequence[str], options: Mapping[str, float | No
     names = {"seconds": "duration_s", "ramp": "ramp_s", "within": "within_percent"}
     told: dict[str, Any] = {names.get(k, k): v for k, v in options.items() if v is not None}
     if workloads:
-        told["workloads"] = [find(name).name for name in workloads]
+        told["workloads"] = [_named(word) for word in workloads]
     data = describe(spec)
     return restore(data | {"run": data["run"] | told})
+
+
+def _named(word: str) -> str:
+    """A workload as a spec has it: a user's own is the path of its file."""
+    found = find(word)
+    return str(Path(word).absolute()) if is_file(word) else found.name
 
 
 def run(session: Session) -> Done:
@@ -51,10 +60,49 @@ def run(session: Session) -> Done:
     Raises Mismatch where a guest does not run as asked, WorkloadError or Unreachable where a play
     fails; samples taken until then stay in the run's folder.
     """
+    return together([session])[0]
+
+
+def together(sessions: Sequence[Session]) -> list[Done]:
+    """As ``run``, of several testbeds in turn by the last one's run section, a run for each.
+
+    The last run's folder names the others (``BESIDE``), and every report of it has them first.
+    """
+    spec = sessions[-1].spec
+    chosen = series(spec.run.workloads, spec.run.object_kib)
+    several = len(sessions) > 1
+    ready: list[_Ready] = []
+    try:
+        for session in sessions:
+            ready.append(_prepare(session, chosen, f"{session.spec.name}: " if several else ""))
+        if several:
+            last = ready[-1].bench.run
+            last.keep(BESIDE, {"runs": [one.bench.run.id for one in ready[:-1]]})
+        within = spec.run.within_percent
+        stop = Stop(within, spec.run.most) if within else None
+        benches = [one.bench for one in ready]
+        taken = take(benches, chosen, spec.run.repeat, spec.run.redo, stop)
+    finally:
+        for one in ready:
+            one.bench.run.keep(influences.AFTER, influences.look(one.machines))
+        for one in ready:
+            _report(one.bench.run.path)
+    return [_done(one.bench.run.path, own) for one, own in zip(ready, taken, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A testbed that could be measured at once."""
+
+    bench: Bench
+    machines: influences.Machines
+
+
+def _prepare(session: Session, chosen: Sequence[Workload], prefix: str) -> _Ready:
+    """Whatever comes before the first sample; ``prefix`` begins the subjects of progress."""
     spec, journal = session.spec, session.journal
     links, facts = inventory.links_of(journal), journal.facts()
     guests = _running(session)
-    chosen = series(spec.run.workloads, spec.run.object_kib)
     _fit(guests, chosen)
     hosts = inventory.build(session.state, spec)
     machines = _machines(session, links, guests)
@@ -63,27 +111,28 @@ def run(session: Session) -> Done:
             influences.BEFORE: before}  # fmt: skip
     folder = Run.create(session.state.runs, spec.name, kept)
     prints = _install(session, folder, hosts, chosen)
+
+    def say(subject: str, status: str, detail: str) -> None:
+        session.progress(f"{prefix}{subject}", status, detail)
+
     bench = Bench(
         run=folder,
         inventory=hosts,
         pairs=pairs(links),
-        subject=_subject(session, guests[0], prints),
+        subject=_subject(session, guests[0], prints, chosen),
         usage=session.driver.usage,
         apart=spec.load_generator is not None,
         notes=_notes(session, guests[0], facts),
-        say=session.progress,
+        say=say,
         cancelled=session.stop.is_set,
     )
-    try:
-        within = spec.run.within_percent
-        stop = Stop(within, spec.run.most) if within else None
-        samples = measure(bench, chosen, spec.run.repeat, spec.run.redo, stop)
-    finally:
-        folder.keep(influences.AFTER, influences.look(machines))
-        _report(folder.path)
+    return _Ready(bench, machines)
+
+
+def _done(folder: Path, samples: Sequence[Sample]) -> Done:
     good = {(s.workload, s.repetition) for s in samples if s.valid}
     every = {(s.workload, s.repetition) for s in samples}
-    return Done(folder.path, tuple(samples), len(every - good))
+    return Done(folder, tuple(samples), len(every - good))
 
 
 def pairs(links: Sequence[Link]) -> tuple[Pair, ...]:
@@ -148,15 +197,19 @@ def _install(
 ) -> dict[str, str]:
     """Ready all that the workloads need; each program's fingerprint on the guests, "" = none."""
     prints: dict[str, set[str]] = {"netperf": set(), "haproxy": set()}
-    for playbook in dict.fromkeys(one.ready for one in chosen):
-        what = next(one.name.partition("-")[0] for one in chosen if one.ready == playbook)
-        played = _ready(session, Player(folder.path, hosts), playbook, what)
+    done: list[tuple[str, Mapping[str, Any]]] = []
+    for one in chosen:
+        if (one.ready, one.extravars) in done:
+            continue
+        done.append((one.ready, one.extravars))
+        what = one.name if one.extravars else one.name.partition("-")[0]
+        played = _ready(session, Player(folder.path, hosts), one, what)
         for program, found in prints.items():
             found |= {str(p) for p in dict(played.stats.get(program, {})).values()}
     return {program: ", ".join(sorted(found)) for program, found in prints.items()}
 
 
-def _ready(session: Session, player: Player, playbook: str, what: str) -> Played:
+def _ready(session: Session, player: Player, workload: Workload, what: str) -> Played:
     session.progress(what, "start", "install and serve")
     told = {""}
 
@@ -167,8 +220,9 @@ def _ready(session: Session, player: Player, playbook: str, what: str) -> Played
             session.progress(what, "phase", task)
 
     player = replace(player, on_event=tell, cancelled=session.stop.is_set)
-    ident = playbook.removesuffix(".yml")
-    played = player.play(playbook, ident, _pushed(session), 1800)
+    ident = what if workload.extravars else workload.ready.removesuffix(".yml")
+    extravars = {**_pushed(session), **workload.extravars}
+    played = player.play(workload.ready, ident, extravars, 1800)
     session.progress(what, "done", "the same on every guest")
     return played
 
@@ -185,7 +239,9 @@ def _pushed(session: Session) -> dict[str, str]:
     return {"netperf_push": str(beside)} if beside and beside.is_dir() else {}
 
 
-def _subject(session: Session, guest: Guest, prints: Mapping[str, str]) -> Subject:
+def _subject(
+    session: Session, guest: Guest, prints: Mapping[str, str], chosen: Sequence[Workload]
+) -> Subject:
     spec, facts = session.spec, session.driver.facts
     cpu_ratio, memory_ratio = commitment(spec, facts)
     return Subject(
@@ -208,6 +264,7 @@ def _subject(session: Session, guest: Guest, prints: Mapping[str, str]) -> Subje
         clients=spec.run.clients,
         arrivals_per_s=spec.run.arrivals_per_s,
         haproxy=prints["haproxy"],
+        own=", ".join(f"{w.name} {digest(w)}" for w in chosen if isinstance(w, Own)),
         wire_mbit=spec.lab.rate_mbit,
         cpu_ratio=round(cpu_ratio, 3),
         memory_ratio=round(memory_ratio, 3),

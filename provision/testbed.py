@@ -118,11 +118,19 @@ def expand(spec: Spec, facts: Facts, image: str) -> Testbed:
     resources = (
         *_tunings(spec, facts, links),
         *_lab(spec, namespace, links),
-        *(Uplink(link.uplink, spec.switch.mtu, up=True) for link in uplinks),
+        *(_uplink(spec, facts, link) for link in uplinks),
         *_switches(spec, facts, links),
         *guests,
     )
     return Testbed(spec.name, facts.hypervisor, namespace, links, resources)
+
+
+def _uplink(spec: Spec, facts: Facts, link: Link) -> Uplink:
+    """One virtual function for a guest that has it, else as many as there are."""
+    made = next((u.vfs for u in facts.uplinks if u.name == link.uplink), 0)
+    model = facts.nic_models.get(nic_model(spec.guests.nic.model, facts) or "")
+    hardware = model is not None and model.direct
+    return Uplink(link.uplink, spec.switch.mtu, up=True, vfs=1 if hardware else made)
 
 
 def of_guests(links: Iterable[Link]) -> dict[str, list[Link]]:
@@ -147,6 +155,7 @@ def _unfit(spec: Spec, facts: Facts) -> Iterator[str]:
         yield (
             f"guests.nic.model: {hv} has no vNIC model {guests.nic.model!r}"
             f"{_near(guests.nic.model, known)}; it has: {', '.join(sorted(set(known)))}"
+            f"{_why(facts.cannot.get(f'guests.nic.model={guests.nic.model}'))}"
         )
     elif spec.switch.mtu > (most := facts.nic_models[model].mtu):
         yield f"switch.mtu: {hv}'s {guests.nic.model} carries at most {most}, not {spec.switch.mtu}"
@@ -214,6 +223,10 @@ def _as_written(path: str) -> str:
     from provision.spec.words import path as in_yaml
 
     return in_yaml(path)
+
+
+def _why(reason: str | None) -> str:
+    return f" ({reason})" if reason else ""
 
 
 def _near(word: str, known: list[str]) -> str:

@@ -54,6 +54,11 @@ def inside(guest: Guest, seen: Mapping[str, Any], facts: Facts) -> list[str]:
     return [*found, *(_grouped(guest, seen) if facts.limits == "groups" else _sized(guest, seen))]
 
 
+def own_nics(guest: Guest, seen: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Of all NICs that a guest sees, which may be its host's, those that are its own."""
+    return [nic for nic in seen["nics"] if any(_is(vnic, nic) for vnic in guest.nics)]
+
+
 def _is(vnic: Vnic, nic: Mapping[str, Any]) -> bool:
     return nic["mac"] == vnic.mac if vnic.mac else vnic.address in nic["addresses"]
 

@@ -46,9 +46,9 @@ class Knobs:
     host: Host
     root: str = ""
 
-    def knobs(self) -> Mapping[str, str]:
-        """dom0's own knobs, and their values now."""
-        now = state(self.host)
+    def knobs(self, now: State | None = None) -> Mapping[str, str]:
+        """dom0's own knobs, and their values ``now``; None = it is asked."""
+        now = now or state(self.host)
         found = {PIN: now.pins}
         if now.share is not None:
             found |= {WEIGHT: str(now.share.weight), CAP: str(now.share.cap_percent)}
@@ -72,6 +72,10 @@ class Knobs:
             if irq.isdigit() and irq != "0":
                 found[nic][int(irq)] = cpu_list(cpus(value))
         return found
+
+    def served(self, nics: Iterable[str]) -> dict[str, str]:
+        """Where the interrupts of those NICs that have some are served, by their knob's name."""
+        return {f"{IRQ}{nic}": _joined(irqs) for nic, irqs in self.of_nics(nics).items() if irqs}
 
     def read(self, name: str) -> Tuning | None:
         """None where there is no such knob."""

@@ -16,7 +16,7 @@ from drivers.hyperv.words import (
     NORMAL_HERE,
     WORDS,
 )
-from provision.capabilities import Capabilities
+from provision.capabilities import MODEL, Capabilities
 from provision.driver import Change
 from provision.errors import Unsupported
 from provision.resources import Guest
@@ -60,6 +60,9 @@ CAPABILITIES = Capabilities(
     words=WORDS,
     switches=(FLAVOUR,),
     refused={
+        f"{MODEL}=sriov": "not built: there a function is an offload of a synthetic adapter, which "
+        "Windows takes away and gives back as it likes",
+        f"{MODEL}=passthrough": "not built: Discrete Device Assignment gives a whole NIC",
         "dom0.pin": "the root partition's CPUs are always the host's first: dom0.vcpus says how "
         "many (minroot)",
         "dom0.weight": "the root partition has no weight of its own: dom0.vcpus keeps CPUs for it",

@@ -19,6 +19,7 @@ from drivers.kvm.golden import Golden
 from drivers.kvm.guests import Guests
 from drivers.libvirt.connect import Connection, connect, words
 from drivers.libvirt.disks import Disks
+from drivers.linux import sriov
 from drivers.linux.net import LinuxNet
 from drivers.linux.tuning import LinuxTuning
 from drivers.linux.uplinks import count
@@ -97,7 +98,10 @@ class Kvm:
     def usage(self) -> Usage:
         counts = count(self.host)
         busy_s = self.guests.domains.busy_s()
-        return Usage(counts.at_s, counts.busy_s, busy_s, counts.nics, irqs=counts.irqs)
+        # a NIC with virtual functions may count its own frames only, or those of all
+        vague = {u.name for u in self.facts.uplinks if u.vfs}
+        nics = {name: figures for name, figures in counts.nics.items() if name not in vague}
+        return Usage(counts.at_s, counts.busy_s, busy_s, nics, irqs=counts.irqs)
 
     def evidence(self, key: Key) -> Mapping[str, str]:
         kind, name = key
@@ -122,6 +126,9 @@ class Kvm:
         raise DriverError(f"a KVM host has no {kind}")
 
     def _facts(self, machine: Machine, accel: str, why_not_faster: str) -> Facts:
+        functions, models = sriov.look(self.host), dict(machine.models)
+        if sriov.SRIOV in models:
+            models[sriov.SRIOV] = functions.seen_as(models[sriov.SRIOV])
         notes = {"libvirtd": self._link.daemon} if self._link.daemon else {}
         if why_not_faster:
             notes["acceleration"] = f"not kvm: {why_not_faster}"
@@ -132,7 +139,7 @@ class Kvm:
             cpus=machine.cpus,
             memory_mib=machine.memory_mib,
             accel=accel,
-            nic_models=machine.models,
+            nic_models=models,
             words=CAPABILITIES.words,
             switch_flavours=CAPABILITIES.switches,
             kinds=frozenset({Guest.kind, Tuning.kind}) | self.net.kinds,
@@ -144,7 +151,7 @@ class Kvm:
             knobs=self.tuning.knobs(),
             notes=notes,
             most_nics=CAPABILITIES.most_nics,
-            unfit=lambda guest: unfit(guest, self.guests.target),
+            unfit=lambda guest: (*unfit(guest, self.guests.target), *functions.unfit(guest)),
             simulated=machine.simulated,
         )
 

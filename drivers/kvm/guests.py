@@ -19,6 +19,7 @@ from drivers.libvirt.connect import told, words
 from drivers.libvirt.disks import Boot, Disks
 from drivers.libvirt.domains import stop, vanish
 from drivers.libvirt.wires import rewire
+from drivers.linux import sriov
 from drivers.linux.links import View, view
 from provision.driver import Target
 from provision.errors import DriverError, HostError, PreflightError
@@ -73,6 +74,7 @@ class Guests:
             if have == want:
                 return
             boot, ovs = self._boot(want), self._switches(want, net)
+            self._functions(want)  # refused before anything changes
             if found is not None and seen is not None and self._mended(found, seen, want, net):
                 have = self.sight.as_is(found, seen, self.sight.net())
             differ = set() if have is None else set(changed(have, want))
@@ -160,7 +162,8 @@ class Guests:
     def _switches(self, want: Guest, net: View) -> frozenset[str]:
         """Which of the switches are Open vSwitch's; raises DriverError where one is missing."""
         seen = view(self.host, ovs=True) if self.machine.simulated else net
-        names = {vnic.switch for vnic in (want.management, *want.nics)}
+        vnics = (want.management, *want.nics)
+        names = {v.switch for v in vnics if v.model != sriov.SRIOV}
         if absent := names - seen.links.keys() - seen.bridges.keys():
             raise DriverError(
                 f"guest {want.name} needs switch {', '.join(sorted(absent))}, which "
@@ -191,6 +194,7 @@ class Guests:
             emulator=self.machine.emulator,
             ovs=ovs,
             cgroup=self.machine.cgroup,
+            functions=self._functions(want),
             started=seen.started if seen is not None else "booted",
         )
         if boot is None:
@@ -204,6 +208,11 @@ class Guests:
             initrd=boot.initrd,
             cmdline=boot.cmdline,
         )
+
+    def _functions(self, want: Guest) -> dict[str, str]:
+        """The virtual function of each NIC that has to give one; raises PreflightError."""
+        nics = [nic.switch for nic in want.nics if nic.model == sriov.SRIOV]
+        return sriov.look(self.host).first(nics) if nics else {}
 
     def _make(self, want: Guest, body: Body, boot: Boot | None) -> None:
         """Where nothing is: restored if that is allowed and possible, else booted."""

@@ -10,6 +10,7 @@ from typing import Any
 from drivers.kvm.xml import FIRST_SLOT, KB_PER_MBIT, TYPES
 from drivers.libvirt.marks import address, marked
 from drivers.linux.slices import from_cpu_weight
+from drivers.linux.sriov import SRIOV
 from provision.resources import Guest, Vnic
 from provision.units import cpu_list, cpus
 
@@ -114,6 +115,8 @@ def _vnic(found: ET.Element, asked: Mapping[str, Any]) -> Vnic:
     """Its address is inside the guest, out of libvirt's sight: the one that was asked for."""
     mac = _attr(found, "mac", "address")
     slot = int(_attr(found, "address", "slot") or "0", 16) - FIRST_SLOT
+    if found.get("type") == "hostdev":
+        return _function(found, mac, slot, asked)
     return Vnic(
         switch=_attr(found, "source", "bridge"),
         model=_attr(found, "model", "type"),
@@ -122,6 +125,17 @@ def _vnic(found: ET.Element, asked: Mapping[str, Any]) -> Vnic:
         mtu=int(_attr(found, "mtu", "size") or ODD),
         rate_mbit=_rate(found),
     )
+
+
+def _function(found: ET.Element, mac: str, slot: int, asked: Mapping[str, Any]) -> Vnic:
+    """A virtual function, on its own PCI address: whose it is, the host says."""
+    source = found.find("source/address")
+    parts = [int((source.get(w) if source is not None else None) or "0", 16)
+             for w in ("domain", "bus", "slot", "function")]  # fmt: skip
+    pci = "{:04x}:{:02x}:{:02x}.{:x}".format(*parts)
+    at = address(mac, slot, asked)
+    mtu = int(asked["nics"][slot - 1]["mtu"]) if at and slot else ODD
+    return Vnic(switch=pci, model=SRIOV, mac=mac, address=at, mtu=mtu)
 
 
 def _rate(found: ET.Element) -> int | None:

@@ -14,6 +14,7 @@ from drivers.kvm.parse import Seen, effective
 from drivers.libvirt.connect import told
 from drivers.libvirt.disks import Disks
 from drivers.libvirt.wires import wired
+from drivers.linux import sriov
 from drivers.linux.links import View, view
 from provision.driver import LOOKS_AT_ONCE
 from provision.host import Host
@@ -45,8 +46,21 @@ class Sight:
         """The host's network, where guests are on it."""
         return View({}, {}) if self.domains.machine.simulated else view(self.host, ovs=True)
 
+    def placed(self, guest: Guest) -> Guest:
+        """With the NIC whose virtual function each hardware vNIC is, in place of its address."""
+        if not any(nic.model == sriov.SRIOV for nic in guest.nics):
+            return guest
+        functions = sriov.look(self.host)
+        nics = [
+            replace(n, switch=functions.nic_of(n.switch) or f"({n.switch} is gone)")
+            if n.model == sriov.SRIOV
+            else n
+            for n in guest.nics
+        ]
+        return replace(guest, nics=tuple(nics))
+
     def as_is(self, found: Any, seen: Seen, net: View) -> Guest:
-        guest = seen.guest
+        guest = self.placed(seen.guest)
         if seen.disk is not None and not self.disks.there(seen.disk):
             guest = replace(guest, image=f"{seen.disk} is gone")
         if not seen.active:

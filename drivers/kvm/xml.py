@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from drivers.libvirt import marks
 from drivers.libvirt.marks import domain_name, domain_uuid, metadata, tap
 from drivers.linux.slices import cpu_weight
+from drivers.linux.sriov import SRIOV
 from provision.errors import Unsupported
 from provision.resources import Guest, Vnic
 
@@ -26,7 +27,8 @@ class Body:
 
     ``backing`` are the disks below the overlay, nearest first, as (path, format); ``owner`` is
     QEMU's user as libvirt labels it; ``ovs`` are the switches that are Open vSwitch's; ``cgroup``
-    is the version that shares out CPU time, None where none does.
+    is the version that shares out CPU time, None where none does; ``functions`` are the PCI
+    addresses of virtual functions, by their NICs.
     """
 
     testbed: str
@@ -42,6 +44,7 @@ class Body:
     ovs: frozenset[str] = field(default_factory=frozenset)
     cgroup: int | None = 1
     started: str = "booted"
+    functions: Mapping[str, str] = field(default_factory=dict)
 
 
 def shares(guest: Guest, cgroup: int | None) -> int | None:
@@ -99,6 +102,8 @@ def interface(vnic: Vnic, guest: str, number: int, body: Body) -> ET.Element:
     if slot > LAST_SLOT:
         most = LAST_SLOT - FIRST_SLOT
         raise Unsupported(f"guest {guest}: a guest has at most {most} vNICs besides management")
+    if vnic.model == SRIOV:
+        return _function(vnic, body.functions[vnic.switch], slot)
     nic = ET.Element("interface", type="bridge")
     _sub(nic, "mac", address=vnic.mac)
     _sub(nic, "source", bridge=vnic.switch)
@@ -112,9 +117,25 @@ def interface(vnic: Vnic, guest: str, number: int, body: Body) -> ET.Element:
     _sub(nic, "model", type=vnic.model)
     _sub(nic, "mtu", size=str(vnic.mtu))
     _sub(nic, "rom", enabled="no")  # nothing boots from the network
+    _slot(nic, slot)
+    return nic
+
+
+def _function(vnic: Vnic, pci: str, slot: int) -> ET.Element:
+    """A virtual function: libvirt binds it to vfio-pci, with its MAC, and back when it ends."""
+    nic = ET.Element("interface", type="hostdev", managed="yes")
+    _sub(nic, "mac", address=vnic.mac)
+    domain, bus, rest = pci.split(":")
+    device, _, function = rest.partition(".")
+    parts = {"domain": domain, "bus": bus, "slot": device, "function": function}
+    _sub(_sub(nic, "source"), "address", type="pci", **{k: f"0x{v}" for k, v in parts.items()})
+    _slot(nic, slot)
+    return nic
+
+
+def _slot(nic: ET.Element, slot: int) -> None:
     _sub(nic, "address", type="pci", domain="0x0000", bus="0x00",
          slot=f"{slot:#04x}", function="0x0")  # fmt: skip
-    return nic
 
 
 def _sub(parent: ET.Element, tag: str, text: str | None = None, **attributes: str) -> ET.Element:

@@ -16,12 +16,12 @@ NOWHERE = "(nothing)"  # no switch can have this name
 def wired(guest: Guest, taps: Sequence[str], seen: View) -> Guest:
     """The guest with the switch that each of its taps is a port of; ``taps``: management's first.
 
-    A tap that is down, or gone, reads as a switch that nobody can ask for.
+    A tap that is down, or gone, reads as a switch that nobody can ask for; hardware has none.
     """
     vnics = (guest.management, *guest.nics)
     if len(taps) != len(vnics):
         return guest
-    found = [_where(vnic, tap, seen) for vnic, tap in zip(vnics, taps, strict=True)]
+    found = [_where(v, tap, seen) if tap else v for v, tap in zip(vnics, taps, strict=True)]
     return replace(guest, management=found[0], nics=tuple(found[1:]))
 
 

@@ -47,6 +47,9 @@ cd /proc/sys/net
 echo {_AT}ipv6; cat "ipv6/conf/$1/disable_ipv6" 2>/dev/null || echo 1
 echo {_AT}arp; cat "ipv4/conf/$1/arp_ignore" "ipv4/conf/$1/arp_announce" 2>/dev/null || :
 """
+_VFS = f"""
+echo {_AT}vfs; cat "$2/class/net/$1/device/sriov_numvfs" 2>/dev/null || echo 0
+"""
 # LRO is the one offload that a kernel turns off by itself, when it bridges
 _LRO = f"""
 echo {_AT}lro; ethtool -k "$1" 2>/dev/null | grep '^large-receive-offload: on' || :
@@ -115,8 +118,8 @@ class View:
     """The network of a host at one moment.
 
     ``default_routes`` are the devices that carry one; ``ssh`` is the address by which we came in.
-    ``ipv6``, ``lro`` and ``arp`` (ignore, announce) are of the one NIC that was asked about;
-    ``vdsm`` says what of an oVirt host's own has a NIC.
+    ``ipv6``, ``lro``, ``vfs`` and ``arp`` (ignore, announce) are of the one NIC that was asked
+    about; ``vdsm`` says what of an oVirt host's own has a NIC.
     """
 
     links: Mapping[str, Link]
@@ -126,6 +129,7 @@ class View:
     vdsm: Mapping[str, str] = field(default_factory=dict)
     ipv6: bool = False
     lro: bool = False
+    vfs: int = 0
     arp: tuple[int, int] = (0, 0)
 
     def members(self, bridge: str) -> list[Link]:
@@ -150,9 +154,9 @@ def view(
     host: Host, name: str = "", *, use: bool = False, ovs: bool = False, lro: bool = False
 ) -> View:
     """Look at the host once. ``name`` asks about one NIC, ``use`` about what uses the NICs."""
-    script = _LINKS + (_NIC if name else "") + (_LRO if lro else "")
+    script = _LINKS + (_NIC if name else "") + (_LRO + _VFS if lro else "")
     script += (_ROUTES + vdsm.SCRIPT if use else "") + (_OVS if ovs else "")
-    found = sections(host.run("sh", "-c", script, "view", name))
+    found = sections(host.run("sh", "-c", script, "view", name, host.sysfs))
     arp = found.get("arp", "").split()
     ssh = found.get("ssh", "").split()
     return View(
@@ -168,6 +172,7 @@ def view(
         vdsm=vdsm.owners(found.get(vdsm.SECTION, "")),
         ipv6=found.get("ipv6") == "0",
         lro=bool(found.get("lro")),
+        vfs=int(found.get("vfs", "0")),
         arp=(int(arp[0]), int(arp[1])) if len(arp) == 2 else (0, 0),
     )
 

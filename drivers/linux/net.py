@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from drivers.linux import ovs as linux_ovs
+from drivers.linux import sriov
 from drivers.linux.links import View, mark, staged, view
 from drivers.linux.script import Script
 from drivers.linux.uplinks import Counters, count, nic, refuse_used, uplinks
@@ -113,7 +114,7 @@ class LinuxNet:
 
     def _uplink(self, name: str, seen: View) -> Uplink | None:
         link = seen.links.get(name)
-        return Uplink(name, link.mtu, link.up, seen.ipv6, seen.lro) if link else None
+        return Uplink(name, link.mtu, link.up, seen.ipv6, seen.lro, seen.vfs) if link else None
 
     def _put_uplink(self, want: Uplink) -> None:
         seen = view(self.host, want.name, use=True, ovs=True, lro=True)
@@ -121,6 +122,8 @@ class LinuxNet:
         if self._uplink(want.name, seen) == want:
             return
         refuse_used(self.host, link, seen, self.testbed)
+        if want.vfs != seen.vfs:
+            sriov.refuse(self.host, want.name, seen.vfs, want.vfs)
         script = Script()
         script.write(f"/proc/sys/net/ipv6/conf/{want.name}/disable_ipv6", int(not want.ipv6))
         if want.lro != seen.lro:
@@ -128,6 +131,8 @@ class LinuxNet:
         if want.mtu != link.mtu:
             script.ip("link", "set", want.name, "mtu", str(want.mtu))
         script.ip("link", "set", want.name, "up" if want.up else "down")
+        if want.vfs != seen.vfs:
+            script.write(sriov.path(self.host, want.name), want.vfs)
         script.run(self.host)
 
     def _switch(self, name: str, seen: View) -> Switch | None:
@@ -244,6 +249,8 @@ def _settle(script: Script, want: Switch, seen: View) -> None:
     """IPv6 off before it is up, so that it never says a word, then its address and no other."""
     name = want.name
     script.write(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6", 1)
+    # the host may have a guest's address elsewhere, and must not answer for it here
+    script.write(f"/proc/sys/net/ipv4/conf/{name}/arp_ignore", 8 if want.address is None else 1)
     link = seen.links.get(name)
     have = [a.text for a in link.ipv4] if link else []
     for text in have:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2s
 
+from drivers.linux import sriov
 from drivers.linux.interrupts import by_cpu
 from drivers.linux.links import MARK, Address, Link, View, mark, sections, view
 from drivers.linux.vdsm import owner
@@ -85,12 +86,14 @@ def uplinks(host: Host, testbed: str) -> tuple[UplinkFacts, ...]:
         for line in host.run("sh", "-c", _HARDWARE).splitlines()
         if len(words := line.split()) > 1
     }
+    made = sriov.look(host)
     found = []
     for link in filter(_candidate, seen.links.values()):
         folder, irqs = hardware.get(link.name, ("", ())) if not link.kind else ("", ())
         found.append(
             UplinkFacts(
                 name=link.name, mac=link.mac, up=link.up, mtu=link.mtu, irqs=irqs,
+                vfs=made.made(link.name),
                 pci=folder if _PCI.fullmatch(folder) else None,
                 addresses=tuple(a.text for a in link.addresses if not a.link_local),
                 used_by=used_by(link, seen, testbed),

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from drivers.linux.tuning import NEEDS
 from drivers.virtualbox.words import MODELS, MOST_NICS, WORDS
-from provision.capabilities import Capabilities
+from provision.capabilities import MODEL, Capabilities
 from provision.driver import Change
 from provision.errors import Unsupported
 from provision.resources import Guest
 
+HARDWARE = ("sriov", "passthrough")
 MOST_CPUS, LEAST_MIB = 64, 128
 _SHARES = "VBoxHeadless is a process like any other of the host; guests.cpu.cap_percent serves"
 _OWN = "guests are processes of the host's own slices here, and would be held with it"
@@ -33,6 +34,7 @@ CAPABILITIES = Capabilities(
     words=WORDS,
     switches=(),
     refused={
+        **{f"{MODEL}={m}": "VirtualBox gives no PCI devices to guests since 6.1" for m in HARDWARE},
         "guests.cpu.pin": f"VirtualBox places its vCPUs' threads itself; {_SHARES}",
         "guests.cpu.weight": "VirtualBox has no weight but a class of priority for a whole VM; "
         "guests.cpu.cap_percent holds each to the same",

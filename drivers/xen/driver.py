@@ -13,8 +13,7 @@ from dataclasses import replace
 
 import libvirt
 
-from drivers.dom0 import wishes
-from drivers.dom0.boot import Boot
+from drivers.dom0 import boot, wishes
 from drivers.dom0.counters import count
 from drivers.dom0.grub import Grub
 from drivers.dom0.knobs import Knobs
@@ -62,7 +61,7 @@ class Xen:
             self.net = LinuxNet(self.host, target.testbed, target.say)
             self.knobs = Knobs(self.host)
             self._grub = Grub(self.host, target.testbed)
-            self.boot = Boot(self.host, self._grub)
+            self.boot = boot.Boot(self.host, self._grub)
             self.guests = _guests(self._link, target, self._machine)
             self.facts = self._facts()
             opening.pop_all()
@@ -179,7 +178,8 @@ class Xen:
             yield tuning
 
     def _facts(self) -> Facts:
-        machine = self._machine
+        machine, uplinks = self._machine, self.net.uplinks()
+        knobs = {BOOT[1]: boot.text(boot.of_xen(machine.dom0)), **self.knobs.knobs(machine.dom0)}
         return Facts(
             hypervisor="xen",
             version=machine.version,
@@ -191,12 +191,13 @@ class Xen:
             words=WORDS,
             switch_flavours=FLAVOURS,
             kinds=frozenset({Guest.kind, Tuning.kind}) | self.net.kinds,
-            uplinks=self.net.uplinks(),
+            uplinks=uplinks,
             addresses=self.net.addresses(),
             cannot=cannot(machine, self._grub.why_not()),
             change=changes(),
-            parallel={Guest.kind: machine.cpus},
-            knobs=self.knobs.knobs(),
+            # libxl gives the scripts of a starting guest 10 s, and dom0 runs them all
+            parallel={Guest.kind: len(machine.dom0.vcpus)},
+            knobs=knobs | self.knobs.served(u.name for u in uplinks),
             tunings=self._tunings,
             notes=self.net.notes(),
             unfit=lambda guest: unfit(guest, machine, self._target),

@@ -40,6 +40,10 @@ CAPABILITIES = Capabilities(
     words=WORDS,
     switches=FLAVOURS,
     refused={
+        f"{MODEL}=sriov": "not built: Xen holds the IOMMU itself, so dom0 has no groups to check "
+        "what a function shares",
+        f"{MODEL}=passthrough": "not built: Xen holds the IOMMU itself, so dom0 has no groups to "
+        "check what a NIC shares",
         "guests.cpu.emulator_pin": "what works for guests is in dom0: dom0.pin",
         "guests.cpu.reserve_percent": "Xen's schedulers reserve no CPU time; give the guest CPUs "
         "of its own: guests.cpu.pin",

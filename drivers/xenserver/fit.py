@@ -38,6 +38,8 @@ CAPABILITIES = Capabilities(
     words=shape.WORDS,
     switches=(OVS, BRIDGE),
     refused={
+        f"{MODEL}=sriov": "not built: XenServer keeps functions as networks of a kind of their own",
+        f"{MODEL}=passthrough": "not built: XenAPI gives devices by vGPU and other-config alone",
         "guests.cpu.emulator_pin": "a guest's own device model runs in dom0: dom0.pin",
         "guests.cpu.reserve_percent": "Xen's schedulers reserve nothing; guests.cpu.weight, or "
         "CPUs of their own: guests.cpu.pin",

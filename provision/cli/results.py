@@ -36,17 +36,19 @@ INVALID = 8
               help="Repeat on until the 95 % interval is within this of the mean.")  # fmt: skip
 @click.option("--most", type=click.IntRange(1), help="Repetitions at most, to come within that.")
 @click.option("--redo", type=click.IntRange(0), help="Tries more for an invalid sample.")
+@click.option("--with-native", is_flag=True,
+              help="Measure the bare host in turn with it; the report has the ratio.")  # fmt: skip
 @progress_options
 @json_option
 def run(
     workloads: tuple[str, ...], name: str | None, events: bool, quiet: bool, as_json: bool,
-    **options: float | None,
+    with_native: bool, **options: float | None,
 ) -> None:  # fmt: skip
     """Run WORKLOADs on the testbed: streams started together, each sample with its verdict.
 
     Without a word, the spec's workloads are run. Exit 8 where a repetition has no valid sample.
     """
-    from provision import running
+    from provision import baseline, running
     from provision.cli.testbed import image_under
     from provision.reporting import document, terminal
 
@@ -54,7 +56,11 @@ def run(
     image = image_under(spec)
     again = f"provision run -n {spec.name} runs it again; what was measured is kept"
     with held(spec, image=image, events=events, quiet=quiet, again=again) as session:
-        done = running.run(session)
+        if with_native:
+            with baseline.beside(session) as native:
+                done = running.together([native, session])[-1]
+        else:
+            done = running.run(session)
     if as_json:
         print_json(document([done.folder]))
     else:

@@ -87,7 +87,7 @@ class Stream:
     """One program as it ran, called as its flow; ``started_s`` (epoch) is just before its exec.
 
     ``fault`` says in words how it ended badly; "" = well. ``counter`` is what its server counted
-    meanwhile, None = nothing was asked.
+    meanwhile, None = nothing was asked; ``nic`` is the load generator's.
     """
 
     pair: str
@@ -96,6 +96,8 @@ class Stream:
     raw: str
     fault: str
     counter: Series | None = None
+    ended_s: float | None = None
+    nic: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +182,8 @@ def _stream(data: Mapping[str, Any], stopped: str, read: Callable[[str], Output]
         raw=raw,
         fault=_fault(data, output, stopped),
         counter=None if rows is None else Series([r[0] for r in rows], [r[1] for r in rows]),
+        ended_s=data["ended"][0] if data["ended"] else None,
+        nic=data["nic"],
     )
 
 

@@ -65,19 +65,18 @@ def compare(first: Sequence[float], second: Sequence[float]) -> Comparison | Non
     return Comparison(ratio, low, high, p, _hedges(a, b, a.sd, b.sd))
 
 
+def rates(samples: Sequence[Sample], workload: str) -> list[float]:
+    """The aggregate of each valid sample of a workload."""
+    return [s.finding.aggregate for s in samples if s.valid and s.workload == workload]
+
+
 def loss(native: Sequence[Sample], other: Sequence[Sample]) -> dict[str, Comparison]:
     """By workload that both ran, all valid samples of the second set against the first's.
 
     The aggregate is compared; what is lost against native is ``loss_percent`` of each.
     """
-    rates = [
-        {
-            name: [s.finding.aggregate for s in samples if s.valid and s.workload == name]
-            for name in dict.fromkeys(s.workload for s in samples)
-        }
-        for samples in (native, other)
-    ]
-    found = {name: compare(first, rates[1].get(name, ())) for name, first in rates[0].items()}
+    names = dict.fromkeys(s.workload for s in native)
+    found = {name: compare(rates(native, name), rates(other, name)) for name in names}
     return {name: one for name, one in found.items() if one is not None}
 
 

@@ -18,6 +18,8 @@ from provision.measuring.verdict import Finding
 
 FORMAT = 1
 RESULTS = "results.jsonl"
+#: the document that names the runs which were taken in turn with this one
+BESIDE = "beside"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +27,10 @@ class Subject:
     """What was measured, and how: samples that differ in any of it are never averaged together.
 
     ``nic`` is the exact model, ``nics_each`` how many of it a guest has, ``netperf`` its version
-    and hashes on the guests, ``haproxy`` its version there ("" = not in use), ``image`` the digest
-    of the guests' golden image; ``wire_mbit`` is the links' speed, None = not known; the ratios
-    are all guests' vCPUs per CPU left to them, and their memory per the host's.
+    and hashes on the guests, ``haproxy`` its version there ("" = not in use), ``own`` the user's
+    own workloads, ``image`` the digest of the guests' golden image; ``wire_mbit`` is the links'
+    speed, None = not known; the ratios are all guests' vCPUs per CPU left to them, and their
+    memory per the host's.
     """
 
     hypervisor: str
@@ -53,6 +56,7 @@ class Subject:
     clients: int = 16
     arrivals_per_s: int = 100
     haproxy: str = ""
+    own: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +221,20 @@ def _series(asked: Mapping[str, Any]) -> int:
     names = asked.get("workloads", ())
     known = [name for name in names if name in WORKLOADS]
     return len(names) - len(known) + len(series(known, asked.get("object_kib", (0,))))
+
+
+def beside(folders: Iterable[Path]) -> list[Path]:
+    """These runs' folders, each after those of the runs that were taken in turn with it.
+
+    A run that is no longer there is left out, and each comes once.
+    """
+    found: dict[Path, None] = {}
+    for folder in folders:
+        for name in Run(folder).document(BESIDE).get("runs", ()):
+            if (at := folder.parent / str(name)) and (at / RESULTS).exists():
+                found[at] = None
+        found[folder] = None
+    return list(found)
 
 
 def runs(root: Path) -> list[Run]:

@@ -67,24 +67,51 @@ def measure(
     up to ``redo`` times. Raises what the play raises (WorkloadError, Unreachable, Interrupted);
     every sample until then is kept in the run.
     """
-    taken: list[Sample] = []
+    return together([bench], workloads, repeat, redo, stop)[0]
+
+
+def together(
+    benches: Sequence[Bench],
+    workloads: Sequence[Workload],
+    repeat: int,
+    redo: int,
+    stop: Stop | None = None,
+) -> list[list[Sample]]:
+    """As ``measure``, of several benches in turn: each repetition of all before the next.
+
+    Every other repetition goes through the benches backwards, so that a drift of the machine
+    favours none (the design called ABBA).
+    """
+    taken: list[list[Sample]] = [[] for _ in benches]
     for repetition in count(1):
-        again = workloads
-        if repetition > repeat:
-            again = [w for w in workloads if stop and stop.goes_on(w.name, repetition, taken)]
-        if not again:
+        again = [
+            workloads
+            if repetition <= repeat
+            else [w for w in workloads if stop and stop.goes_on(w.name, repetition, had)]
+            for had in taken
+        ]
+        if not any(again):
             return taken
-        for workload in again:
+        order = list(zip(benches, again, taken, strict=True))
+        for bench, some, own in order if repetition % 2 else reversed(order):
             most = stop.most if stop and repetition > repeat else repeat
-            subject = f"{workload.name} {repetition}/{most}"
-            for attempt in range(1, redo + 2):
-                sample = _take(bench, workload, repetition, attempt, subject)
-                bench.run.append(sample)
-                taken.append(sample)
-                bench.say(subject, "done" if sample.valid else "failed", words(sample.finding))
-                if sample.valid:
-                    break
+            for workload in some:
+                own.extend(_repeat(bench, workload, repetition, redo, most))
     raise AssertionError("counting has no end")
+
+
+def _repeat(
+    bench: Bench, workload: Workload, repetition: int, redo: int, most: int
+) -> Iterator[Sample]:
+    """Samples until one is valid, or all tries are used."""
+    subject = f"{workload.name} {repetition}/{most}"
+    for attempt in range(1, redo + 2):
+        sample = _take(bench, workload, repetition, attempt, subject)
+        bench.run.append(sample)
+        bench.say(subject, "done" if sample.valid else "failed", words(sample.finding))
+        yield sample
+        if sample.valid:
+            return
 
 
 def words(finding: Finding) -> str:

@@ -164,6 +164,11 @@ class Workload(ABC):
         """What each packet carries beside its payload."""
         return HEADER_BYTES
 
+    @property
+    def extravars(self) -> Mapping[str, Any]:
+        """What ``ready`` is played with."""
+        return {}
+
     def series(self, options: Options) -> tuple[Workload, ...]:
         """What is measured one after another under this name."""
         return (self,)

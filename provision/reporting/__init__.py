@@ -8,10 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from provision.measuring.compare import Comparison, compare
+from provision.measuring.compare import Comparison, compare, loss, rates
 from provision.measuring.influences import AFTER, BEFORE
 from provision.measuring.influences import remarks as remarks_of
-from provision.measuring.results import Run, Sample, differences
+from provision.measuring.results import Run, Sample, beside, differences
 from provision.measuring.stats import Interval, Summary, reached, summarise
 
 FORMAT = 1
@@ -21,7 +21,7 @@ NONE = "none"
 
 def document(folders: Sequence[Path]) -> dict[str, Any]:
     """All runs as plain data: what was measured, each workload's summary, every sample."""
-    runs = [(Run(folder), Run(folder).samples()) for folder in folders]
+    runs = [(Run(folder), Run(folder).samples()) for folder in beside(folders)]
     return {
         "format": FORMAT,
         "runs": [_run(run, samples) for run, samples in runs],
@@ -41,6 +41,7 @@ def _run(run: Run, samples: Sequence[Sample]) -> dict[str, Any]:
             for s in summarise(samples)
         ],
         "gaps": run.gaps(samples),
+        "knobs": run.document("host").get("knobs", {}),
         "influences": list(remarks_of(*map(run.document, (BEFORE, AFTER)))),
         "samples": [
             {k: v for k, v in asdict(s).items() if k != "subject"} | {"valid": s.valid}
@@ -100,7 +101,8 @@ def spread(found: Interval | None) -> str:
 
 def rows(folders: Sequence[Path]) -> list[dict[str, str]]:
     """The summary table's cells, by column; runs of one workload stand side by side."""
-    groups = [(Run(f).id, Run(f).samples()) for f in folders]
+    groups = [(Run(f).id, Run(f).samples()) for f in beside(folders)]
+    ratio = "of native" if _is_native(groups[0][1]) else "ratio"
     found = [(id_, s, samples) for id_, samples in groups for s in summarise(samples)]
     names = list(dict.fromkeys(s.workload for _, s, _ in found))
     numbers = {id_: n for n, (id_, _) in enumerate(groups, 1)}
@@ -108,13 +110,13 @@ def rows(folders: Sequence[Path]) -> list[dict[str, str]]:
     cells = []
     for name in names:
         mine = [entry for entry in found if entry[1].workload == name]
-        first = _rates(mine[0][2], name)
+        first = rates(mine[0][2], name)
         for id_, summary, samples in mine:
-            row = {"run": str(numbers[id_])} if len(folders) > 1 else {}
+            row = {"run": str(numbers[id_])} if len(groups) > 1 else {}
             cells.append(row | _cells(summary, samples, several))
-            if len(folders) > 1:
+            if len(groups) > 1:
                 own = samples is mine[0][2]
-                cells[-1]["ratio"] = "1" if own else _ratio(compare(first, _rates(samples, name)))
+                cells[-1][ratio] = "1" if own else _ratio(compare(first, rates(samples, name)))
     for column in ("trans/s", "p50 µs", "p99 µs", "lost %", "CPU %/Mbit"):
         if all(row[column] == NONE for row in cells):
             for row in cells:
@@ -122,9 +124,8 @@ def rows(folders: Sequence[Path]) -> list[dict[str, str]]:
     return cells
 
 
-def _rates(samples: Sequence[Sample], workload: str) -> list[float]:
-    """The aggregate of each valid sample of a workload."""
-    return [s.finding.aggregate for s in samples if s.valid and s.workload == workload]
+def _is_native(samples: Sequence[Sample]) -> bool:
+    return bool(samples) and samples[0].subject.hypervisor == "native"
 
 
 def _others(summary: Summary) -> dict[str, Interval | None]:
@@ -147,13 +148,12 @@ def _ratio(found: Comparison | None) -> str:
 
 def _compared(runs: Sequence[tuple[Run, Sequence[Sample]]]) -> list[dict[str, Any]]:
     """Every later run against the first, workload by workload."""
-    found = []
-    for number, (_, samples) in enumerate(runs[1:], 2):
-        for name in dict.fromkeys(s.workload for s in samples):
-            one = compare(_rates(runs[0][1], name), _rates(samples, name))
-            if one is not None:
-                found.append({"run": number, "workload": name, "words": one.words()} | asdict(one))
-    return found
+    return [
+        {"run": number, "workload": name, "words": one.words(), "loss_percent": one.loss_percent}
+        | asdict(one)
+        for number, (_, samples) in enumerate(runs[1:], 2)
+        for name, one in loss(runs[0][1], samples).items()
+    ]
 
 
 def _cells(summary: Summary, samples: Sequence[Sample], several: bool) -> dict[str, str]:
@@ -259,9 +259,10 @@ def write(folders: Sequence[Path]) -> Path:
     home = folders[-1]
     name = "report" if len(folders) == 1 else "compared"
     data = document(folders)
+    shown = beside(folders)
     (home / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n")
     page = home / f"{name}.html"
-    drawings = report_html.figures(folders)
+    drawings = report_html.figures(shown)
     for drawing in drawings:
         drawing.save(home / ("figures" if len(folders) == 1 else "figures-compared"))
     page.write_text(report_html.page(data, rows(folders), remarks(data), drawings))

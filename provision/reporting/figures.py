@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import cycle, islice
+from itertools import cycle, islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from provision.errors import WorkloadError
-from provision.measuring.capture import Capture, load
+from provision.measuring.capture import Capture, Stream, load
 from provision.measuring.results import Run, Sample
 from provision.measuring.stats import Summary, interval
 from provision.measuring.workloads import read
@@ -37,6 +37,7 @@ STYLE: dict[Any, Any] = {
     "ytick.color": INK,
     "legend.frameon": False,
 }
+LOOKS = 3  # at a counter, between two steps
 MOST_GUESTS = len(COLOURS)  # named one by one; beyond that they cannot be told apart
 
 
@@ -78,7 +79,8 @@ def draw(groups: Sequence[Group]) -> Iterator[Drawing]:
                     )
                 except WorkloadError:
                     continue
-                yield _series(f"{prefix}{sample.workload}", group, sample, capture)
+                if any(_steps(s)[1] for s in capture.streams):
+                    yield _series(f"{prefix}{sample.workload}", group, sample, capture)
             if any(s.finding.host_percent for s in group.samples if s.valid):
                 yield _cpu(f"{prefix}cpu", group)
 
@@ -170,6 +172,17 @@ def _stack(axes: Axes, x: int, group: Group, summary: Summary) -> None:
     )
 
 
+def _steps(stream: Stream) -> tuple[list[float], list[float]]:
+    """Moments and the rates between them; nothing where the program tells no parts of its run."""
+    if count := stream.counter:
+        at = list(count.at_s[::LOOKS])
+        return at, [count.rate(*ends) or 0.0 for ends in pairwise(at)]
+    interims = stream.output.interims
+    if not interims:
+        return [], []
+    return [interims[0].begin_s, *(i.end_s for i in interims)], [i.rate for i in interims]
+
+
 def _series(name: str, group: Group, sample: Sample, capture: Capture) -> Drawing:
     figure = Figure(figsize=(7.5, 3.0))
     axes = figure.add_subplot()
@@ -178,13 +191,12 @@ def _series(name: str, group: Group, sample: Sample, capture: Capture) -> Drawin
     axes.axvspan(0, finding.window_s, color=SHADE, label="common window")
     few = len(capture.streams) <= MOST_GUESTS
     for colour, stream in zip(_colours(len(capture.streams)), capture.streams, strict=True):
-        interims = stream.output.interims
-        if interims:
-            edges = [interims[0].begin_s - zero, *(i.end_s - zero for i in interims)]
-            axes.stairs([i.rate for i in interims], edges, color=colour, linewidth=1.1,
+        edges, rates = _steps(stream)
+        if rates:
+            axes.stairs(rates, [at_s - zero for at_s in edges], color=colour, linewidth=1.1,
                         baseline=None, label=stream.pair if few else None)  # fmt: skip
     axes.set_xlabel("seconds since the common window opened")
-    axes.set_ylabel("Mbit/s of payload")
+    axes.set_ylabel("Mbit/s of payload" if finding.unit == "Mbit/s" else finding.unit)
     axes.margins(x=0.02, y=0.1)
     axes.set_ylim(bottom=0)
     axes.grid(axis="y", color=SHADE)
@@ -193,9 +205,9 @@ def _series(name: str, group: Group, sample: Sample, capture: Capture) -> Drawin
     return _finish(
         figure,
         name,
-        f"{sample.workload}, repetition {sample.repetition} ({verdict}): netperf's interim results "
-        f"of each stream; only the shaded window of {finding.window_s:g} s counts. "
-        f"The streams began {finding.skew_ms:.0f} ms apart.",
+        f"{sample.workload}, repetition {sample.repetition} ({verdict}): the rate of each stream, "
+        f"by its program's interim results or its server's count; only the shaded window of "
+        f"{finding.window_s:g} s counts. The streams began {finding.skew_ms:.0f} ms apart.",
     )
 
 

@@ -41,7 +41,7 @@ def workloads(asked: Sequence[str], known: Sequence[str]) -> Iterator[Fault]:
     if not asked:
         yield Fault("names no workload", ((),))
     for i, name in enumerate(asked):
-        if name not in known:
+        if name not in known and not name.endswith((".yml", ".yaml")):
             near = did_you_mean(name, known)
             yield Fault(f"no workload {show(name)}; known: {', '.join(known)}{near}", ((i,),))
         elif name in asked[:i]:

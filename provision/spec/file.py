@@ -47,7 +47,7 @@ def loads(
     ``flags`` maps a field's dotted path to the flag's name and value; ``overrides`` are the path
     and the YAML text of each ``--set``, and come after the flags. Raises SpecError.
     """
-    told = _Told(yamlread.read(content), source)
+    told = Told(yamlread.read(content), source)
     if not told.document.whole:
         raise told.error()
     data = told.document.data
@@ -94,7 +94,7 @@ class _Override:
     origin: str
 
 
-class _Told:
+class Told:
     """What the user said and where; what is wrong with it."""
 
     def __init__(self, document: yamlread.Document, source: str) -> None:

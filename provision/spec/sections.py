@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Network
 from typing import Annotated, Literal
 
-from pydantic import Field, WithJsonSchema, field_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, field_validator
 
 from provision.measuring.workloads import WORKLOADS
 from provision.resources import Latency, StartMode, Virt
@@ -37,9 +37,21 @@ from provision.spec.types import (
     SshTarget,
     Subnet,
     Weight,
+    workload,
 )
 
-Workload = Annotated[str, WithJsonSchema({"type": "string", "enum": list(WORKLOADS)})]
+Workload = Annotated[
+    str,
+    AfterValidator(workload),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "enum": list(WORKLOADS)},
+                {"type": "string", "pattern": r"\.ya?ml$"},
+            ]
+        }
+    ),
+]
 
 
 class Nic(Section):
@@ -47,9 +59,9 @@ class Nic(Section):
     model: Model = Field(
         default="paravirtual",
         description="The vNIC's model: `paravirtual`, `emulated`, or one of the hypervisor's own "
-        "(KVM: `virtio`, `e1000`, `e1000e`, `rtl8139`, `vmxnet3`; vSphere: `vmxnet3`, `vmxnet2`, "
-        "`e1000`, `e1000e`, `sriov`; VirtualBox: `virtio`, `82540EM`, `82543GC`, `82545EM`, "
-        "`Am79C970A`, `Am79C973`).",
+        "(KVM: `virtio`, `e1000`, `e1000e`, `rtl8139`, `vmxnet3`, `sriov`; vSphere: `vmxnet3`, "
+        "`vmxnet2`, `e1000`, `e1000e`, `sriov`; VirtualBox: `virtio`, `82540EM`, `82543GC`, "
+        "`82545EM`, `Am79C970A`, `Am79C973`).",
     )
     rate_mbit: RateMbit | None = Field(
         default=None,
@@ -212,7 +224,9 @@ class Dom0(Section):
 class Run(Section):
     workloads: tuple[Workload, ...] = Field(
         default=("netperf-send", "netperf-receive"),
-        description="What is run, in this order: " + ", ".join(f"`{w}`" for w in WORKLOADS) + ".",
+        description="What is run, in this order: "
+        + ", ".join(f"`{w}`" for w in WORKLOADS)
+        + ", or a file that describes one of your own.",
     )
     duration_s: Seconds = Field(
         default=10, validation_alias="duration", description="The window that is measured."

@@ -171,6 +171,11 @@ def _image(value: str, info: ValidationInfo) -> str:
     return value
 
 
+def workload(value: str, info: ValidationInfo) -> str:
+    """A workload's name as it is; the file of a user's own as a path."""
+    return _path(value, info) if value.endswith((".yml", ".yaml")) else value
+
+
 def _path(value: str, info: ValidationInfo) -> str:
     """A path becomes absolute, and must exist, where the context has the spec's ``folder``."""
     folder: pathlib.Path | None = (info.context or {}).get("folder")

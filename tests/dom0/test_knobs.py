@@ -88,6 +88,11 @@ def test_an_interrupt_that_came_since_keeps_its_place(machine: Machine, knobs: K
     assert (machine.affinity(47), machine.affinity(48)) == ("1", "0-1")
 
 
+def test_all_that_is_in_force_is_told(machine: Machine, knobs: Knobs) -> None:
+    knobs.put(Tuning("irq/eth1", "47=0;48=1"))
+    assert knobs.served(["eth1", "eth9"]) == {"irq/eth1": "47=0;48=1"}
+
+
 def test_a_nic_without_interrupts_has_no_such_knob(knobs: Knobs) -> None:
     assert knobs.read("irq/eth9") is None
     with pytest.raises(PreflightError, match="eth9 has no interrupts"):

@@ -94,6 +94,9 @@ def host_now() -> dict[str, Any]:
         "domains": said("virsh", "-c", URI, "list", "--all", "--name").split(),
         "qemu": said("pgrep", "-fa", "qemu-system").count("guest=test"),
         "qdiscs": said("tc", "qdisc"),
+        "groups": sorted(str(p) for p in Path("/sys/fs/cgroup").glob("*/provision.test*")),
+        "sshd": said("pgrep", "-fa", "provision-sshd").count("testbeds/test"),
+        "mounts": said("grep", "-c", "testbeds/test/", "/proc/mounts"),
     }
 
 
@@ -106,3 +109,12 @@ def as_before() -> Callable[[], None]:
         assert host_now() == before
 
     return check
+
+
+@pytest.fixture
+def xen(shell: Shell) -> Iterator[Any]:
+    """An emulated Xen host, whose dom0 must be the same before and after."""
+    from tests.live.xen_bed import bed
+
+    with bed(shell) as found:
+        yield found

@@ -130,6 +130,35 @@ def test_the_main_job_over_ssh(far: Shell, as_before: Callable[[], None]) -> Non
     assert [x for x in now if x["ifname"] in ports] == [x for x in then if x["ifname"] in ports]
 
 
+def test_the_bare_host_over_ssh(far: Shell, as_before: Callable[[], None]) -> None:
+    """Native: the uplinks themselves carry the guests' addresses, and are as before after that."""
+    spec = far.folder / "remote.yml"
+    spec.write_text(SPEC.replace("type: kvm", "type: native").replace(
+        "qemu+ssh://root@hv7/system", "ssh://root@hv7").replace(", nic: e1000", ""))  # fmt: skip
+    HOST.run("ip", "link", "set", "pvrup1", "mtu", "1400")
+    before = _settings()
+    built = far.json("up", "-f", str(spec))
+    assert {g["started"] for g in built["guests"].values()} == {"native"}
+    assert [line.split() for line in HOST.run("ip", "-br", "-4", "addr").splitlines()
+            if line.startswith("pvrup1")] == [["pvrup1@if3", "UP", "198.18.1.2/24"]]  # fmt: skip
+    assert _settings() != before
+    assert far("ssh", "-n", "remote", "vm2", "--", "hostname").stdout == "vm2\n"
+    far("down", "-n", "remote")
+    assert _settings() == before
+
+
+def _settings() -> list[object]:
+    """All that is set of the uplinks, but that they were up once."""
+    found: list[object] = []
+    for nic in ("pvrup1", "pvrup2"):
+        (link,) = HOST.json("ip", "-j", "addr", "show", nic)
+        found.append({k: v for k, v in link.items() if k not in ("operstate", "flags", "qdisc")})
+        for word in ("arp_ignore", "arp_announce", "rp_filter"):
+            found.append(HOST.read(f"/proc/sys/net/ipv4/conf/{nic}/{word}"))
+        found.append(HOST.read(f"/proc/sys/net/ipv6/conf/{nic}/disable_ipv6"))
+    return found
+
+
 def test_an_uplink_that_carries_an_address_is_refused(far: Shell) -> None:
     HOST.run("ip", "addr", "add", "198.51.100.1/24", "dev", "pvrup1")
     spec = far.folder / "remote.yml"

@@ -40,10 +40,18 @@ USERS_OWN = replace(
 KVM = replace(GUEST, accel="kvm", pins=(), emulator_pin=None, weight=256, cap_percent=None)
 PLAIN = replace(KVM, nics=(replace(GUEST.nics[0], mtu=1500, rate_mbit=None),))
 
+HARDWARE = replace(KVM, nics=(Vnic("ens1f0", "sriov", "52:54:00:aa:00:02", "198.18.1.2/24", 9000),))
+VF = replace(BODY, functions={"ens1f0": "0000:3b:10.2"})
+
 
 @pytest.mark.parametrize(
     ("name", "guest", "body"),
-    [("full", GUEST, BODY), ("own-disk", KVM, USERS_OWN), ("plain", PLAIN, BODY)],
+    [
+        ("full", GUEST, BODY),
+        ("own-disk", KVM, USERS_OWN),
+        ("plain", PLAIN, BODY),
+        ("sriov", HARDWARE, VF),
+    ],
 )
 def test_it_is_what_it_was_and_what_libvirt_takes(name: str, guest: Guest, body: Body) -> None:
     """A golden file shows what a change of code means to libvirt."""
@@ -90,6 +98,15 @@ def test_any_guest_reads_back_equal(guest: Guest) -> None:
     assert seen is not None
     assert seen.guest == guest
     assert (seen.testbed, seen.disk, seen.backing) == (BODY.testbed, BODY.disk, BODY.backing)
+
+
+def test_a_virtual_function_reads_back_by_its_address() -> None:
+    """Whose it is, the host says; all else is as asked, and has no tap."""
+    seen = parse(domain(HARDWARE, VF), CPUS, 1)
+    assert seen is not None
+    (nic,) = seen.guest.nics
+    assert nic == replace(HARDWARE.nics[0], switch="0000:3b:10.2")
+    assert seen.taps[1] == ""
 
 
 def test_taps_are_in_the_order_of_the_vnics() -> None:

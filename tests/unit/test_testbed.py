@@ -187,7 +187,7 @@ def test_the_paths_that_kvm_refuses_are_the_specs() -> None:
     """One that is not would refuse nothing."""
     machine = Machine("h", 2, 1, "8", None, {}, "", None, "no htb", "", MODELS)
     known = {".".join(p) for p in words.fields()}
-    assert {words.path(p) for p in cannot(machine)} <= known
+    assert {words.path(p.partition("=")[0]) for p in cannot(machine)} <= known
 
 
 @pytest.mark.parametrize(

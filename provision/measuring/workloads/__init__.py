@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 
 from provision.errors import UserError
 from provision.measuring.capture import Output
@@ -13,19 +15,35 @@ from provision.measuring.workloads import http, netperf
 WORKLOADS: Mapping[str, Workload] = {w.name: w for w in (*netperf.WORKLOADS, *http.WORKLOADS)}
 
 
+def is_file(name: str) -> bool:
+    """Whether this names a user's own workload."""
+    return name.endswith((".yml", ".yaml"))
+
+
 def find(name: str) -> Workload:
-    """The workload of that name; raises UserError with those there are."""
+    """The workload of that name, or the user's own in a file of it.
+
+    Raises UserError with those there are, or with what is wrong with the file.
+    """
     if name in WORKLOADS:
         return WORKLOADS[name]
+    if is_file(name):
+        from provision.spec.own import load
+
+        return load(Path(name))
     near = get_close_matches(name, WORKLOADS, 1)
     guess = f" (did you mean {near[0]!r}?)" if near else ""
-    raise UserError(f"no workload {name!r}{guess}; known: {', '.join(WORKLOADS)}")
+    known = ", ".join(WORKLOADS)
+    raise UserError(f"no workload {name!r}{guess}; known: {known}, or a file NAME.yml")
 
 
 def series(names: Iterable[str], object_kib: Sequence[int]) -> list[Workload]:
     """What is measured one after another for these names."""
     options = Options(object_kib=tuple(object_kib))
-    return [one for name in names for one in find(name).series(options)]
+    found = [one for name in names for one in find(name).series(options)]
+    if twice := [n for n, often in Counter(one.name for one in found).items() if often > 1]:
+        raise UserError(f"several workloads are called {', '.join(twice)}")
+    return found
 
 
 def read(name: str, text: str) -> Output:

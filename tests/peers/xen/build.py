@@ -69,7 +69,9 @@ def store(image: Image) -> Path:
 
 def _build(work: Path) -> None:
     mirror, root = image_mirror.find(), work / "root"
-    _run(work, *recipe.mmdebstrap(mirror.sources, mirror.apt_options, root))
+    # what it mounts in the tree goes with it, however it ends
+    alone = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+    _run(work, *alone, *recipe.mmdebstrap(mirror.sources, mirror.apt_options, root))
     for name in ("id", "host"):
         _run(work, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(work / name))
     _place(work / "id.pub", root / "root/.ssh/authorized_keys", 0o600)

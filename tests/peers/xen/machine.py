@@ -19,11 +19,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from provision.host import DIE_WITH_US, Host, ssh
+from provision.errors import HostError, Unreachable
+from provision.host import DIE_WITH_US, Host, hang_up, ssh
 from provision.image import Image
 from tests.peers.xen.build import disk, store
 
 BOOT_S = 300
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
 MANAGEMENT_MAC = "52:54:00:ee:00:00"
 #: without VT-x guests are PV only. QEMU 7.2 emulates SMAP so that dom0 dies of it, and with AMD's
 #: models, which virtualize, libvirt finds no CPU model under Xen
@@ -112,6 +114,22 @@ def wait(xen: XenHost, timeout_s: float = BOOT_S) -> None:
         assert time.monotonic() < deadline, f"no ssh; its serial console:\n{xen.serial[-3000:]}"
         time.sleep(0.1)  # QEMU's forwarder takes connections before the host does
     xen.host.run("sh", "-c", READY, timeout_s=timeout_s)
+
+
+def reboot(xen: XenHost, timeout_s: float = 3 * BOOT_S) -> None:
+    """Return once it is up again."""
+    host = xen.host
+    before = host.run("cat", BOOT_ID)
+    host.run("sync")
+    host.run("systemctl", "reboot", check=False)
+    deadline, now = time.monotonic() + timeout_s, before
+    while now == before:
+        assert time.monotonic() < deadline, f"not back:\n{xen.serial[-3000:]}"
+        time.sleep(1)
+        hang_up(host)
+        with suppress(HostError, Unreachable):
+            now = host.run("cat", BOOT_ID, timeout_s=30)
+    wait(xen, timeout_s)
 
 
 def _answers(port: int) -> bool:

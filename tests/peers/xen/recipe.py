@@ -57,6 +57,7 @@ def mmdebstrap(sources: Sequence[str], apt_options: Sequence[str], target: Path)
         *(f"--dpkgopt={option}" for option in dpkg),
         f"--include={','.join(PACKAGES)}",
         f"--customize-hook=copy-in {FILES / 'setup'} /",
+        f"--customize-hook=copy-in {FILES / 'vif-bridge'} /etc/xen/scripts",
         '--customize-hook=chroot "$1" sh /setup',
         RELEASE, str(target), *sources,
     ]  # fmt: skip
