@@ -52,7 +52,8 @@ class NicModel:
     ``pci_ids`` are ``vendor:device`` in hex, () where the NIC is no PCI function or a piece of
     whatever hardware the host has; ``drivers`` as ``ethtool -i`` names them, () where that
     depends on the hardware too. ``mtu`` is the most it carries; ``direct``: a piece of
-    its uplink itself, with no switch between, and with a state that no checkpoint has.
+    its uplink itself, with no switch between, and with a state that no checkpoint has;
+    ``whole``: all of its uplink, with that one's own MAC.
     """
 
     name: str
@@ -60,6 +61,7 @@ class NicModel:
     drivers: tuple[str, ...]
     mtu: int = 65535
     direct: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,8 @@ def expand(spec: Spec, facts: Facts, image: str) -> Testbed:
     guests = tuple(_guest(spec, facts, image, own) for own in of_guests(links).values())
     if problems := list(dict.fromkeys(w for guest in guests for w in facts.unfit(guest))):
         raise SpecError(problems, hint=f"provision doctor --hv {facts.hypervisor}")
-    uplinks = links if Uplink.kind in facts.kinds else ()  # some hosts' NICs have no state of ours
+    # some hosts' NICs have no state of ours, nor has one that is a guest's whole
+    uplinks = () if Uplink.kind not in facts.kinds or _is_whole(spec, facts) else links
     resources = (
         *_tunings(spec, facts, links),
         *_lab(spec, namespace, links),
@@ -279,6 +280,11 @@ def _uplinks(spec: Spec, facts: Facts) -> list[str]:
     return [u.name for u in found]
 
 
+def _is_whole(spec: Spec, facts: Facts) -> bool:
+    model = facts.nic_models.get(nic_model(spec.guests.nic.model, facts) or "")
+    return model is not None and model.whole
+
+
 def is_direct(spec: Spec, facts: Facts) -> bool:
     """Whether guests are on their uplinks themselves, with no switch of ours between."""
     model = facts.nic_models.get(nic_model(spec.guests.nic.model, facts) or "")
@@ -373,6 +379,7 @@ def _guest(spec: Spec, facts: Facts, image: str, links: Sequence[Link]) -> Guest
     number = (links[0].number - 1) // len(links)  # from 0
     management = management_subnet(spec)
     model = nic_model(guests.nic.model, facts) or guests.nic.model
+    own = {u.name: u.mac for u in facts.uplinks} if _is_whole(spec, facts) else {}
     has_emulator = "guests.cpu.emulator_pin" not in facts.cannot
     at = IPv4Interface((management[FIRST_GUEST + number], management.prefixlen))
     return Guest(
@@ -390,7 +397,7 @@ def _guest(spec: Spec, facts: Facts, image: str, links: Sequence[Link]) -> Guest
             Vnic(
                 switch=link.switch,
                 model=model,
-                mac=mac(facts.mac_prefix, spec.name, number + 1, link.nic),
+                mac=own.get(link.uplink) or mac(facts.mac_prefix, spec.name, number + 1, link.nic),
                 address=link.guest_address,
                 mtu=spec.switch.mtu,
                 rate_mbit=guests.nic.rate_mbit,

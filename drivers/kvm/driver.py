@@ -23,7 +23,7 @@ from drivers.linux import sriov
 from drivers.linux.net import LinuxNet
 from drivers.linux.tuning import LinuxTuning
 from drivers.linux.uplinks import count
-from provision.driver import LOOKS_AT_ONCE, Check, Facts, Target, Usage
+from provision.driver import LOOKS_AT_ONCE, Check, Facts, Target, UplinkFacts, Usage
 from provision.errors import DriverError, Unreachable, Unsupported
 from provision.host import Host
 from provision.resources import Guest, Key, Resource, Tuning, label
@@ -125,6 +125,18 @@ class Kvm:
             return self.tuning
         raise DriverError(f"a KVM host has no {kind}")
 
+    def _uplinks(self) -> tuple[UplinkFacts, ...]:
+        """The host's NICs, and those that guests of ours have whole: the host sees none of them."""
+        there = self.net.uplinks()
+        names, given = {u.name for u in there}, []
+        for guest in self.guests.domains.names():
+            _, seen = self.guests.domains.find(guest)
+            for nic in seen.guest.nics if seen is not None else ():
+                if nic.model == sriov.PASSTHROUGH and nic.switch not in names and seen is not None:
+                    pci = seen.functions.get(nic.switch)
+                    given.append(UplinkFacts(nic.switch, nic.mac, pci, up=True, mtu=nic.mtu))
+        return (*there, *given)
+
     def _facts(self, machine: Machine, accel: str, why_not_faster: str) -> Facts:
         functions, models = sriov.look(self.host), dict(machine.models)
         if sriov.SRIOV in models:
@@ -143,7 +155,7 @@ class Kvm:
             words=CAPABILITIES.words,
             switch_flavours=CAPABILITIES.switches,
             kinds=frozenset({Guest.kind, Tuning.kind}) | self.net.kinds,
-            uplinks=self.net.uplinks(),
+            uplinks=self._uplinks(),
             addresses=self.net.addresses(),
             cannot=cannot(machine) | self.tuning.knobless(),
             change=changes(machine.simulated),

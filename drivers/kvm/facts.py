@@ -11,7 +11,7 @@ from typing import Any
 from drivers.kvm.xml import shares
 from drivers.linux.links import sections
 from drivers.linux.net import FLAVOURS
-from drivers.linux.sriov import SRIOV
+from drivers.linux.sriov import PASSTHROUGH, SRIOV
 from drivers.linux.tuning import NEEDS as TUNING_NEEDS
 from provision.capabilities import MODEL, SWITCH, Capabilities
 from provision.driver import Change, NicModel, Target
@@ -40,12 +40,13 @@ MODELS: Mapping[str, NicModel] = {
         _model("pcnet", "pcnet32", "1022:2000", mtu=PLAIN),
         _model("tulip", "tulip", "1011:0019", mtu=PLAIN),
         NicModel(SRIOV, (), (), JUMBO, direct=True),
+        NicModel(PASSTHROUGH, (), (), JUMBO, direct=True, whole=True),
     )
 }
 #: vNIC models that a guest takes up when they are plugged in
 PLUGGED = frozenset({"virtio", "e1000", "e1000e", "rtl8139", "vmxnet3"})
 WORDS = {"paravirtual": "virtio", "emulated": "e1000"}
-QEMU_NAMES = {"virtio": "virtio-net-pci", SRIOV: "vfio-pci"}
+QEMU_NAMES = {"virtio": "virtio-net-pci", SRIOV: "vfio-pci", PASSTHROUGH: "vfio-pci"}
 LIVE = ("weight", "cap_percent", "pins", "emulator_pin")
 RESTART = ("vcpus", "memory_mib", "management", "nics", "accel", "running")
 
@@ -66,12 +67,12 @@ CAPABILITIES = Capabilities(
             f"hypervisor.{word}": "libvirt's URI says all of it: hypervisor.uri"
             for word in ("user", "password", "auth", "tls", "host", "pool", "ssh")
         },
-        f"{MODEL}=passthrough": "a whole NIC is not given away; its virtual function is: sriov",
         "hypervisor.storage": "disks lie in the state folder: PROVISION_STATE_DIR",
     },
     depends={
         **TUNING_NEEDS,
         **{f"{MODEL}={model}": "a QEMU that has the model" for model in MODELS},
+        f"{MODEL}={PASSTHROUGH}": "an IOMMU in force; no checkpoint",
         f"{MODEL}={SRIOV}": "an IOMMU in force, and uplinks with virtual functions; no checkpoint",
         f"{SWITCH}=ovs": "Open vSwitch on the host",
         "guests.cpu.weight": "a cgroup controller cpu on the host",

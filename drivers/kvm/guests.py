@@ -74,18 +74,18 @@ class Guests:
             if have == want:
                 return
             boot, ovs = self._boot(want), self._switches(want, net)
-            self._functions(want)  # refused before anything changes
+            functions = self._functions(want, seen)
             if found is not None and seen is not None and self._mended(found, seen, want, net):
                 have = self.sight.as_is(found, seen, self.sight.net())
             differ = set() if have is None else set(changed(have, want))
             if found is None or have is None or seen is None or "image" in differ:
                 self._clear(want.name, found)
-                self._make(want, self._body(want, boot, ovs), boot)
+                self._make(want, self._body(want, boot, ovs, functions), boot)
             elif have.running and differ <= {*LIVE} and not self.machine.simulated:
-                body = self._body(want, boot, ovs, seen)
+                body = self._body(want, boot, ovs, functions, seen)
                 live.change(self.domains.conn, found, have, want, body)
             elif differ:
-                self._restart(found, want, self._body(want, boot, ovs, seen))
+                self._restart(found, want, self._body(want, boot, ovs, functions, seen))
 
     def _mended(self, found: Any, seen: Seen, want: Guest, net: View) -> bool:
         """Whether anything could be put right in the guest as it runs: paused, or unplugged."""
@@ -163,7 +163,7 @@ class Guests:
         """Which of the switches are Open vSwitch's; raises DriverError where one is missing."""
         seen = view(self.host, ovs=True) if self.machine.simulated else net
         vnics = (want.management, *want.nics)
-        names = {v.switch for v in vnics if v.model != sriov.SRIOV}
+        names = {v.switch for v in vnics if v.model not in (sriov.SRIOV, sriov.PASSTHROUGH)}
         if absent := names - seen.links.keys() - seen.bridges.keys():
             raise DriverError(
                 f"guest {want.name} needs switch {', '.join(sorted(absent))}, which "
@@ -184,8 +184,9 @@ class Guests:
         return self.disks.place(image, self._say(want))
 
     def _body(
-        self, want: Guest, boot: Boot | None, ovs: frozenset[str], seen: Seen | None = None
-    ) -> Body:
+        self, want: Guest, boot: Boot | None, ovs: frozenset[str],
+        functions: Mapping[str, str], seen: Seen | None = None,
+    ) -> Body:  # fmt: skip
         """All but the guest's own fields; from ``seen`` where that stays as it is."""
         body = Body(
             testbed=self.target.testbed,
@@ -194,7 +195,7 @@ class Guests:
             emulator=self.machine.emulator,
             ovs=ovs,
             cgroup=self.machine.cgroup,
-            functions=self._functions(want),
+            functions=functions,
             started=seen.started if seen is not None else "booted",
         )
         if boot is None:
@@ -209,10 +210,21 @@ class Guests:
             cmdline=boot.cmdline,
         )
 
-    def _functions(self, want: Guest) -> dict[str, str]:
-        """The virtual function of each NIC that has to give one; raises PreflightError."""
-        nics = [nic.switch for nic in want.nics if nic.model == sriov.SRIOV]
-        return sriov.look(self.host).first(nics) if nics else {}
+    def _functions(self, want: Guest, seen: Seen | None = None) -> dict[str, str]:
+        """The device of each NIC that has to give one; raises PreflightError.
+
+        A NIC that the guest has already is out of the host's sight, and what libvirt has of it.
+        """
+        models = {n.switch: n.model for n in want.nics if self.machine.models[n.model].direct}
+        if not models:
+            return {}
+        held = dict(seen.functions) if seen is not None else {}
+        found = {n: held[n] for n, m in models.items() if m == sriov.PASSTHROUGH and n in held}
+        host = sriov.look(self.host)
+        for model, number in ((sriov.SRIOV, 0), (sriov.PASSTHROUGH, sriov.WHOLE)):
+            found |= host.first((n for n, m in models.items() if m == model and n not in found),
+                                number)  # fmt: skip
+        return found
 
     def _make(self, want: Guest, body: Body, boot: Boot | None) -> None:
         """Where nothing is: restored if that is allowed and possible, else booted."""

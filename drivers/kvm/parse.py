@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from drivers.kvm.xml import FIRST_SLOT, KB_PER_MBIT, TYPES
 from drivers.libvirt.marks import address, marked
 from drivers.linux.slices import from_cpu_weight
-from drivers.linux.sriov import SRIOV
+from drivers.linux.sriov import PASSTHROUGH, SRIOV
 from provision.resources import Guest, Vnic
 from provision.units import cpu_list, cpus
 
@@ -23,7 +24,8 @@ class Seen:
     """A domain of ours. ``active`` is a QEMU process, which may be paused all the same.
 
     ``asked`` is the Guest that was put, as plain data; ``disk`` is the overlay's path, ``backing``
-    the disks below it; ``taps`` are the host's ends of the vNICs, management's first.
+    the disks below it; ``taps`` are the host's ends of the vNICs, management's first, "" = it is
+    hardware; ``functions`` are the PCI addresses of what NICs gave.
     """
 
     guest: Guest
@@ -35,6 +37,7 @@ class Seen:
     disk: str | None
     backing: tuple[tuple[str, str], ...]
     taps: tuple[str, ...] = ()
+    functions: Mapping[str, str] = field(default_factory=dict)
 
 
 def parse(text: str, cpu_count: int, cgroup: int | None) -> Seen | None:
@@ -47,8 +50,10 @@ def parse(text: str, cpu_count: int, cgroup: int | None) -> Seen | None:
     active = root.get("id") is not None
     backing = _backing(root.find("devices/disk"))
     lowest = backing[-1][0] if backing else ""
-    interfaces = _in_order(root.findall("devices/interface"))
-    nics = [_vnic(found, asked) for found in interfaces]
+    devices = [*root.findall("devices/interface"), *root.findall("devices/hostdev")]
+    interfaces = _in_order(devices)
+    given = {pci: nic for nic, pci in json.loads(mark.get("functions") or "{}").items()}
+    nics = [_vnic(found, asked, given) for found in interfaces]
     vcpus = int(_attr(root, "vcpu", "current") or root.findtext("vcpu") or 0)
     guest = Guest(
         name=mark.get("name", ""),
@@ -76,6 +81,7 @@ def parse(text: str, cpu_count: int, cgroup: int | None) -> Seen | None:
         machine=_attr(root, "os/type", "machine"),
         disk=_attr(root, "devices/disk/source", "file") or None,
         backing=backing,
+        functions={nic: pci for pci, nic in given.items()},
         taps=tuple(_attr(found, "target", "dev") for found in interfaces),
     )
 
@@ -111,12 +117,16 @@ def _in_order(interfaces: list[ET.Element]) -> list[ET.Element]:
     return sorted(interfaces, key=lambda i: int(_attr(i, "address", "slot") or "0", 16))
 
 
-def _vnic(found: ET.Element, asked: Mapping[str, Any]) -> Vnic:
+def _vnic(found: ET.Element, asked: Mapping[str, Any], given: Mapping[str, str]) -> Vnic:
     """Its address is inside the guest, out of libvirt's sight: the one that was asked for."""
     mac = _attr(found, "mac", "address")
     slot = int(_attr(found, "address", "slot") or "0", 16) - FIRST_SLOT
+    if found.tag == "hostdev":
+        pci = _pci(found)
+        return _hardware(PASSTHROUGH, given.get(pci, pci), _meant(asked, slot).get("mac", ""), slot,
+                         asked)  # fmt: skip
     if found.get("type") == "hostdev":
-        return _function(found, mac, slot, asked)
+        return _hardware(SRIOV, _pci(found), mac, slot, asked)  # whose it is, the host says
     return Vnic(
         switch=_attr(found, "source", "bridge"),
         model=_attr(found, "model", "type"),
@@ -127,15 +137,22 @@ def _vnic(found: ET.Element, asked: Mapping[str, Any]) -> Vnic:
     )
 
 
-def _function(found: ET.Element, mac: str, slot: int, asked: Mapping[str, Any]) -> Vnic:
-    """A virtual function, on its own PCI address: whose it is, the host says."""
+def _pci(found: ET.Element) -> str:
     source = found.find("source/address")
     parts = [int((source.get(w) if source is not None else None) or "0", 16)
              for w in ("domain", "bus", "slot", "function")]  # fmt: skip
-    pci = "{:04x}:{:02x}:{:02x}.{:x}".format(*parts)
+    return "{:04x}:{:02x}:{:02x}.{:x}".format(*parts)
+
+
+def _meant(asked: Mapping[str, Any], slot: int) -> Mapping[str, Any]:
+    nics: Sequence[Mapping[str, Any]] = asked["nics"]
+    return nics[slot - 1] if 0 < slot <= len(nics) else {}
+
+
+def _hardware(model: str, switch: str, mac: str, slot: int, asked: Mapping[str, Any]) -> Vnic:
     at = address(mac, slot, asked)
-    mtu = int(asked["nics"][slot - 1]["mtu"]) if at and slot else ODD
-    return Vnic(switch=pci, model=SRIOV, mac=mac, address=at, mtu=mtu)
+    mtu = int(_meant(asked, slot).get("mtu", ODD)) if at else ODD
+    return Vnic(switch=switch, model=model, mac=mac, address=at, mtu=mtu)
 
 
 def _rate(found: ET.Element) -> int | None:

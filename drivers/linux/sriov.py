@@ -16,7 +16,7 @@ from provision.errors import PreflightError
 from provision.host import Host
 from provision.resources import Guest
 
-SRIOV = "sriov"
+SRIOV, PASSTHROUGH = "sriov", "passthrough"
 NO_IOMMU = (
     "the host has no IOMMU in force: put intel_iommu=on iommu=pt (AMD: iommu=pt) on its kernel's "
     "command line, and VT-d or AMD-Vi on in its firmware"
@@ -33,16 +33,20 @@ for d in class/net/*/device; do
   echo "${n##*/}" "${p##*/}" $(cat "$d/sriov_totalvfs" "$d/sriov_numvfs") "$id"
 done
 echo @@functions
-for v in class/net/*/device/virtfn*; do
-  [ -e "$v" ] || continue
+for v in class/net/*/device/virtfn* class/net/*/device; do
+  [ -e "$v/class" ] || continue
   n=${v#class/net/}; p=$(cd -P "$v" && pwd); with=
   for o in "$v"/iommu_group/devices/*; do
     [ -e "$o" ] || continue
     case $(cat "$o/class" 2>/dev/null) in 0x0604*) ;; *) with="$with ${o##*/}" ;; esac
   done
-  echo "${n%%/*}" "${v##*virtfn}" "${p##*/}" $with
+  case $v in *virtfn*) f=${v##*virtfn} ;; *) f=-1 ;; esac
+  echo "${n%%/*}" "$f" "${p##*/}" $with
 done
 """
+
+
+WHOLE = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,10 @@ class Physical:
 
 @dataclass(frozen=True, slots=True)
 class Virtual:
-    """A virtual function: ``nic`` is its physical function's; ``group`` are all in its group."""
+    """A virtual function: ``nic`` is its physical function's; ``group`` are all in its group.
+
+    The NIC itself has ``number`` WHOLE.
+    """
 
     nic: str
     number: int
@@ -83,7 +90,7 @@ class Functions:
 
     def nic_of(self, pci: str) -> str:
         """The NIC that a virtual function is of; "" where there is none such."""
-        return next((v.nic for v in self.virtual if v.pci == pci), "")
+        return next((v.nic for v in self.virtual if v.pci == pci and v.number != WHOLE), "")
 
     def seen_as(self, model: NicModel) -> NicModel:
         """The model with what proves it inside a guest, as far as this host's NICs tell."""
@@ -93,34 +100,38 @@ class Functions:
     def unfit(self, guest: Guest) -> Iterator[str]:
         """Each objection to a guest with virtual functions, with the spec's path."""
         for nic in guest.nics:
-            if nic.model != SRIOV:
+            if nic.model not in (SRIOV, PASSTHROUGH):
                 continue
             if not self.iommu:
-                yield f"guests.nic.model: {SRIOV}: {NO_IOMMU}"
+                yield f"guests.nic.model: {nic.model}: {NO_IOMMU}"
+            if nic.rate_mbit is not None:
+                yield f"guests.nic.rate: what could shape has no sight of a {nic.model} vNIC"
+            if nic.model == PASSTHROUGH:
+                continue
             if nic.switch not in self.physical:
                 there = ", ".join(sorted(self.physical)) or "none"
                 yield (
                     f"guests.nic.model: {SRIOV}: {nic.switch} of {self.host} has no virtual "
                     f"functions; NICs that have: {there}"
                 )
-            if nic.rate_mbit is not None:
-                yield "guests.nic.rate: a virtual function's traffic passes by all that could shape"
 
-    def first(self, nics: Iterable[str]) -> dict[str, str]:
+    def first(self, nics: Iterable[str], number: int = 0) -> dict[str, str]:
         """The PCI address of each NIC's first virtual function, checked to be given away.
 
-        Raises PreflightError where there is none, no IOMMU, or a group that others are in.
+        With ``number`` WHOLE, of the NIC itself. Raises PreflightError where there is none, no
+        IOMMU, or a group that others are in.
         """
-        by_nic = {v.nic: v for v in self.virtual if v.number == 0}
+        by_nic = {v.nic: v for v in self.virtual if v.number == number}
         found = {}
         for nic in nics:
             if (one := by_nic.get(nic)) is None:
-                raise PreflightError(f"{nic} of {self.host} has no virtual function made")
+                lacks = "is no PCI device" if number == WHOLE else "has no virtual function made"
+                raise PreflightError(f"{nic} of {self.host} {lacks}")
             if not self.iommu or not one.group:
                 raise PreflightError(f"{one.pci} of {self.host}: {NO_IOMMU}")
             if others := [pci for pci in one.group if pci != one.pci]:
                 raise PreflightError(
-                    f"{one.pci}, {nic}'s virtual function, shares its IOMMU group with "
+                    f"{one.pci}, {nic}'s, shares its IOMMU group with "
                     f"{', '.join(others)}: all of a group go to a guest, or none",
                     hint="another slot, or firmware with ACS on",
                 )

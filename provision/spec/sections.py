@@ -59,9 +59,9 @@ class Nic(Section):
     model: Model = Field(
         default="paravirtual",
         description="The vNIC's model: `paravirtual`, `emulated`, or one of the hypervisor's own "
-        "(KVM: `virtio`, `e1000`, `e1000e`, `rtl8139`, `vmxnet3`, `sriov`; vSphere: `vmxnet3`, "
-        "`vmxnet2`, `e1000`, `e1000e`, `sriov`; VirtualBox: `virtio`, `82540EM`, `82543GC`, "
-        "`82545EM`, `Am79C970A`, `Am79C973`).",
+        "(KVM: `virtio`, `e1000`, `e1000e`, `rtl8139`, `vmxnet3`, `sriov`, "
+        "`passthrough`; vSphere: `vmxnet3`, `vmxnet2`, `e1000`, `e1000e`, `sriov`; VirtualBox: "
+        "`virtio`, `82540EM`, `82543GC`, `82545EM`, `Am79C970A`, `Am79C973`).",
     )
     rate_mbit: RateMbit | None = Field(
         default=None,

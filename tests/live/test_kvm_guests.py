@@ -213,7 +213,7 @@ def test_a_golden_guest_cut_short_goes_with_the_next_drop() -> None:
 def _xml(bed: Bed, guest: Guest, boot: object) -> str:
     from drivers.kvm.xml import domain
 
-    body = bed.driver.guests._body(guest, boot, frozenset())  # type: ignore[arg-type]
+    body = bed.driver.guests._body(guest, boot, frozenset(), {})  # type: ignore[arg-type]
     return domain(guest, body, bare=True)
 
 

@@ -105,6 +105,32 @@ def test_a_group_that_others_share_is_refused_by_their_names(bare: Host, tmp_pat
             sriov.look(host).first(["eth1"])
 
 
+def test_a_whole_nic_goes_to_a_guest_and_stays_known(host: Host, tmp_path: Path) -> None:
+    pytest.importorskip("libvirt")
+    from drivers.kvm.driver import Kvm
+
+    host.run("ip", "link", "add", "pvlabm", "type", "bridge")
+    driver = Kvm(Target("lab", tmp_path, "test:///default"), host)
+    mac = next(u.mac for u in driver.facts.uplinks if u.name == "eth2")
+    nic = replace(NIC, switch="eth2", model="passthrough", mac=mac)
+    want = replace(
+        GUEST, image="", accel="none", nics=(nic,),
+        management=replace(GUEST.management, switch="pvlabm"),
+    )  # fmt: skip
+    driver.put(want)
+    assert driver.read(key(want)) == want
+    host.run("ip", "link", "del", "eth2")  # as when vfio-pci has it
+    assert driver.read(key(want)) == want
+    (given,) = [u for u in driver._uplinks() if u.name == "eth2"]
+    assert (given.mac, given.pci) == (mac, "0000:3b:00.1")
+    driver.put(replace(want, vcpus=2))
+    assert driver.read(key(want)) == replace(want, vcpus=2)
+    with pytest.raises(PreflightError, match="eth3 of sriov1 is no PCI device"):
+        driver.put(replace(want, nics=(replace(nic, switch="eth3"),)))
+    driver.drop(key(want))
+    driver.close()
+
+
 def test_without_an_iommu_the_plan_says_what_to_do(bare: Host, tmp_path: Path) -> None:
     with pci(bare, tmp_path, NICS, iommu=False) as tree:
         seen = sriov.look(replace(bare, sysfs=str(tree.root)))

@@ -41,6 +41,7 @@ KVM = replace(GUEST, accel="kvm", pins=(), emulator_pin=None, weight=256, cap_pe
 PLAIN = replace(KVM, nics=(replace(GUEST.nics[0], mtu=1500, rate_mbit=None),))
 
 HARDWARE = replace(KVM, nics=(Vnic("ens1f0", "sriov", "52:54:00:aa:00:02", "198.18.1.2/24", 9000),))
+WHOLE = replace(HARDWARE, nics=(replace(HARDWARE.nics[0], model="passthrough"),))
 VF = replace(BODY, functions={"ens1f0": "0000:3b:10.2"})
 
 
@@ -51,6 +52,7 @@ VF = replace(BODY, functions={"ens1f0": "0000:3b:10.2"})
         ("own-disk", KVM, USERS_OWN),
         ("plain", PLAIN, BODY),
         ("sriov", HARDWARE, VF),
+        ("passthrough", WHOLE, VF),
     ],
 )
 def test_it_is_what_it_was_and_what_libvirt_takes(name: str, guest: Guest, body: Body) -> None:
@@ -107,6 +109,16 @@ def test_a_virtual_function_reads_back_by_its_address() -> None:
     (nic,) = seen.guest.nics
     assert nic == replace(HARDWARE.nics[0], switch="0000:3b:10.2")
     assert seen.taps[1] == ""
+
+
+def test_a_whole_nic_reads_back_with_its_name_and_its_own_mac() -> None:
+    seen = parse(domain(WHOLE, VF), CPUS, 1)
+    assert seen is not None
+    assert seen.guest == replace(WHOLE, running=False)
+    assert seen.functions == VF.functions
+    other = domain(WHOLE, VF).replace('slot="0x10" function="0x2"', 'slot="0x11" function="0x2"')
+    lies = parse(other, CPUS, 1)
+    assert lies is not None and lies.guest.nics[0].switch == "0000:3b:11.2"
 
 
 def test_taps_are_in_the_order_of_the_vnics() -> None:

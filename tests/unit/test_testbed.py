@@ -312,6 +312,16 @@ def test_a_model_that_is_on_its_uplink_has_no_switch_where_others_have() -> None
         expand(spec(**CABLED | {"guests": {"nic": "sriov"}, "switch": "ovs"}), host, "")
 
 
+def test_a_whole_nic_keeps_its_mac_and_has_no_state_of_ours() -> None:
+    whole = replace(FACTS.nic_models["virtio"], name="passthrough", direct=True, whole=True)
+    host = facts(nic_models={**FACTS.nic_models, "passthrough": whole})
+    found = expand(spec(**CABLED | {"guests": {"count": 2, "nic": "passthrough"}}), host, "img")
+    macs = {u.name: u.mac for u in host.uplinks}
+    assert not any(isinstance(r, Uplink) for r in found.resources)
+    assert [g.nics[0].mac for g in found.guests] == [macs[link.uplink] for link in found.links]
+    assert all(g.management.mac.startswith("52:54:00:") for g in found.guests)
+
+
 def test_a_management_subnet_that_the_host_has_is_refused() -> None:
     chosen = management_subnet(spec(name="lab"))
     here = facts(addresses={"eth0": (f"{chosen[5]}/24",), "br0": ("10.7.0.1/16",)})
