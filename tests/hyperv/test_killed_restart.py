@@ -54,7 +54,10 @@ def test_up_goes_on_and_down_puts_back(
     child.join(END_S)
     assert (killed.is_set(), child.exitcode) == (True, -signal.SIGKILL)
     asked = int(when is restarting)
-    done = lambda: peer.world.boot.get(CPUS) == "2" and peer.world.boots == boots + asked  # noqa: E731
+
+    def done() -> bool:
+        return peer.world.boot.get(CPUS) == "2" and peer.world.boots == boots + asked
+
     for _ in range(200):
         if done() and not peer.restarting.is_set():
             break
