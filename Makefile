@@ -2,7 +2,7 @@
 PROVISION = .venv/bin/provision
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test test-xen check setup test-setup image bench bench-vsphere bench-hyperv bench-streams clean
+.PHONY: demo test test-xen check setup test-setup image bench bench-vsphere bench-hyperv bench-streams compare clean
 
 demo: image
 	tools/demo
@@ -39,6 +39,9 @@ bench-hyperv: test-setup
 
 bench-streams: test-setup
 	.venv/bin/python -m tests.bench.streams
+
+compare: image
+	.venv/bin/python -m tests.bench.compare
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from drivers.linux.links import Link, links, mark, sections, staged
-from drivers.linux.namespaces import IS
+from drivers.linux.namespaces import IS, Namespaces
 from drivers.linux.script import Script
 from drivers.linux.shaping import mbit, shape
 from provision.errors import Foreign, HostError, Unsupported
@@ -44,7 +44,8 @@ class Cables:
             self._remove(script, want.name, links(found["near"]))
             self._make(script, want)
         elif have != want:
-            _shape(script, want.name, want)
+            moved = self._moved(want.name) if want.name not in links(found["near"]) else None
+            _shape(script, want.name, want, moved[0] if moved else "")
         script.run(self.host)
 
     def drop(self, name: str) -> None:
@@ -69,15 +70,27 @@ class Cables:
         return sections(self.host.run("sh", "-c", _LOOK, "look", self.namespace))
 
     def _cable(self, name: str, found: dict[str, str]) -> Cable | None:
-        near = links(found["near"]).get(name)
+        near, qdiscs = links(found["near"]).get(name), found["near.qdiscs"]
+        if near is None and (moved := self._moved(name)):
+            _, near, qdiscs = moved
         if near is None or not self.is_ours(near):
             return None
         there = links(found.get("far", "")).values()
         far = next((f for f in there if f.index == near.peer and f.peer == near.index), None)
         if far is None:
             return Cable(name, "?", "?")
-        rates = {mbit(found["near.qdiscs"], name), mbit(found["far.qdiscs"], far.name)}
+        rates = {mbit(qdiscs, name), mbit(found["far.qdiscs"], far.name)}
         return Cable(name, far.name, self.namespace, rates.pop() if len(rates) == 1 else 0)
+
+    def _moved(self, name: str) -> tuple[str, Link, str] | None:
+        """The near end where a native guest has it: in what namespace, and the qdiscs there."""
+        spaces = Namespaces(self.host, self.testbed)
+        ours = [n for n, alias in spaces.aliases().items() if alias == mark(self.testbed)]
+        for space, inside in spaces.inside(n for n in ours if n != self.namespace).items():
+            if name in inside:
+                qdiscs = self.host.run("tc", "-n", space, "-json", "qdisc", "show")
+                return space, inside[name], qdiscs
+        return None
 
     def _remove(self, script: Script, name: str, near: dict[str, Link]) -> None:
         if staged(self.testbed, name) in near:
@@ -103,5 +116,5 @@ class Cables:
         script.ip("link", "set", stage, "name", want.name)
 
 
-def _shape(script: Script, near: str, want: Cable) -> None:
-    shape(script, ((near, ""), (want.far, want.namespace)), want.rate_mbit)
+def _shape(script: Script, near: str, want: Cable, inside: str = "") -> None:
+    shape(script, ((near, inside), (want.far, want.namespace)), want.rate_mbit)

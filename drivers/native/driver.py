@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 from drivers.linux.cells import lacks
@@ -14,9 +15,9 @@ from drivers.linux.machine import look
 from drivers.linux.net import LinuxNet
 from drivers.linux.tuning import LinuxTuning
 from drivers.linux.uplinks import count
-from drivers.native.facts import CAPABILITIES, CHANGE, HOST, tunings
+from drivers.native.facts import CAPABILITIES, CHANGE, HOST, NAMESPACE, tunings
 from drivers.native.guests import Guests
-from provision.driver import Check, Facts, Target, Usage
+from provision.driver import LOOKS_AT_ONCE, Check, Facts, Target, UplinkFacts, Usage
 from provision.errors import DriverError, Unsupported, UserError
 from provision.host import Host, ssh
 from provision.resources import Guest, Key, Resource, Switch, Tuning, Uplink, label
@@ -41,23 +42,25 @@ class Native:
         kind, name = key
         if kind == Guest.kind:
             return self.guests.look([name])[name]
-        return self.net.read(key) if kind == Uplink.kind else self.tuning.read(self._knob(key))
+        return self._room(key, self.guests.homes()).read(key)
 
     def look(self, keys: Iterable[Key]) -> dict[Key, Resource | None]:
         """As ``read``, of all at once."""
         keys = list(keys)
         guests = self.guests.look(name for kind, name in keys if kind == Guest.kind)
-        others = {key: self.read(key) for key in keys if key[0] != Guest.kind}
-        return others | {(Guest.kind, name): guest for name, guest in guests.items()}
+        homes = self.guests.homes()
+        others = [key for key in keys if key[0] != Guest.kind]
+        with ThreadPoolExecutor(LOOKS_AT_ONCE, thread_name_prefix="read") as pool:
+            seen = pool.map(lambda key: self._room(key, homes).read(key), others)
+            found: dict[Key, Resource | None] = dict(zip(others, seen, strict=True))
+        return found | {(Guest.kind, name): guest for name, guest in guests.items()}
 
     def put(self, want: Resource) -> None:
         match want:
             case Guest():
                 self.guests.put(want)
-            case Uplink():
-                self.net.put(want)
-            case Tuning():
-                self.tuning.put(want)
+            case Uplink() | Tuning():
+                self._room((want.kind, want.name), self.guests.homes()).put(want)
             case Switch():
                 raise Unsupported(
                     f"switch {want.name}: a native host has none, not even a {want.flavour!r}"
@@ -105,10 +108,28 @@ class Native:
     def close(self) -> None:
         """Nothing is held open."""
 
-    def _knob(self, key: Key) -> Key:
-        if key[0] not in self.tuning.kinds:
-            raise DriverError(f"a native host has no {key[0]}")
-        return key
+    def _room(self, key: Key, homes: Mapping[str, Host]) -> LinuxNet | LinuxTuning:
+        """Who keeps a NIC or a knob, at the place where the NIC is now."""
+        kind, name = key
+        if kind == Uplink.kind:
+            at = homes.get(name)
+            return LinuxNet(at, self.net.testbed, self.net.say) if at else self.net
+        if kind == Tuning.kind:
+            at = next((homes[part] for part in name.split("/") if part in homes), None)
+            return LinuxTuning(at, self.net.testbed) if at else self.tuning
+        raise DriverError(f"a native host has no {kind}")
+
+    def _uplinks(self) -> tuple[UplinkFacts, ...]:
+        """The host's NICs, those that guests have in namespaces included."""
+        homes = self.guests.homes()
+        places = {home.name: home for home in homes.values()}.values()
+        inside = [
+            uplink
+            for home in places
+            for uplink in LinuxNet(home, self.net.testbed).uplinks()
+            if uplink.name in homes
+        ]
+        return (*self.net.uplinks(), *inside)
 
     def _facts(self) -> Facts:
         machine = self._machine
@@ -125,14 +146,14 @@ class Native:
             words=CAPABILITIES.words,
             switch_flavours=(),
             kinds=frozenset({Guest.kind, Tuning.kind, Uplink.kind}),
-            uplinks=self.net.uplinks(),
+            uplinks=self._uplinks(),
             addresses=self.net.addresses(),
             cannot={**CAPABILITIES.refused, **self.tuning.knobless(), **lost},
             change=CHANGE,
             knobs=self.tuning.knobs(),
             tunings=tunings,
             notes={"system": machine.system},
-            virts={HOST: "", "namespace": "it is not there yet"},
+            virts={HOST: "", NAMESPACE: ""},
             most_nics=CAPABILITIES.most_nics,
             mac_prefix="",
             checkpoint=CAPABILITIES.checkpoint,

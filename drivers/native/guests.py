@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from shlex import quote
 
 from drivers.libvirt.marks import tap
 from drivers.libvirt.wires import NOWHERE
@@ -20,6 +21,7 @@ from drivers.linux.links import Link, View, mark, view
 from drivers.linux.machine import Machine
 from drivers.linux.namespaces import Namespaces
 from drivers.linux.script import Script
+from drivers.linux.shaping import mbit, shape
 from drivers.linux.uplinks import NAME_MAX, address_label, is_ours, nic, refuse_used
 from drivers.linux.veths import Veth
 from drivers.native.facts import NAMESPACE, UPLINK
@@ -133,6 +135,17 @@ class Guests:
         self._clear(name, seen)
         self.kept.remove(name)
 
+    def homes(self) -> dict[str, Host]:
+        """Where the NICs are that guests have in namespaces of their own, by the NIC's name."""
+        apart = [g for g, _ in self.kept.look().values() if g.accel == NAMESPACE]
+        spaces = self.namespaces.inside(map(self._inside, apart)) if apart else {}
+        return {
+            name: self.host.inside(space)
+            for space, there in spaces.items()
+            for name in there
+            if name not in ("lo", MANAGEMENT)
+        }
+
     def busy_s(self) -> dict[str, float]:
         """CPU time of each guest so far."""
         return {name: cell.busy_s for name, cell in self.cells.look().items()}
@@ -224,16 +237,20 @@ class Guests:
         script.ip("addr", "add", f"{own}/32", "dev", veth.tap)
         script.ip("route", "add", f"{guest}/32", "dev", veth.tap, "src", own)
         for vnic in want.nics:
-            self._address(script, vnic, seen)
+            self._address(script, vnic, seen, inside=self._inside(want))
         script.run(self.host)
         if want.running:
             self._start(want)
 
-    def _address(self, script: Script, vnic: Vnic, seen: _Seen) -> None:
+    def _inside(self, guest: Guest) -> str:
+        """The namespace that the guest's NICs are in; "" = the host's own."""
+        return self.namespace(guest.name) if guest.accel == NAMESPACE else ""
+
+    def _address(self, script: Script, vnic: Vnic, seen: _Seen, inside: str) -> None:
         """Raises PreflightError where something else uses the NIC, or the host the subnet."""
         link, testbed = nic(self.host, vnic.switch, seen.net), self.target.testbed
         refuse_used(self.host, link, seen.net, testbed)
-        for other in seen.net.links.values():
+        for other in seen.net.links.values() if not inside else ():
             if other.name != link.name and any(a.text == vnic.address for a in other.ipv4):
                 raise PreflightError(
                     f"{self.machine.name} has {vnic.address} already, on {other.name}",
@@ -244,8 +261,19 @@ class Guests:
                 f"NIC {link.name} of {self.machine.name}: the name leaves no room for our mark",
                 hint=f"ip link set {link.name} name SHORTER",
             )
+        if inside:
+            self._move(script, link.name, "", inside)
+            script.ip("link", "set", link.name, "mtu", str(vnic.mtu), "up", inside=inside)
         script.ip("addr", "add", vnic.address, "dev", link.name,
-                  "label", address_label(testbed, link.name))  # fmt: skip
+                  "label", address_label(testbed, link.name), inside=inside)  # fmt: skip
+
+    def _move(self, script: Script, name: str, frm: str, to: str) -> None:
+        """From one namespace to another, "" = the host's own, with the speed of its cable."""
+        where = ("-n", frm) if frm else ()
+        rate = mbit(self.host.run("tc", *where, "-json", "qdisc", "show"), name)
+        script.sh(f"ip {' '.join(where)} link set {quote(name)} netns {to or '$$'}")
+        if rate:
+            shape(script, ((name, to),), rate)
 
     def _files(self, want: Guest) -> dict[str, str]:
         """What its sshd needs."""
@@ -275,7 +303,10 @@ class Guests:
     def _clear(self, name: str, seen: _Seen) -> None:
         self.cells.end(name)
         script, testbed = Script(), self.target.testbed
-        known = self.kept.look().get(name)
+        known, space = self.kept.look().get(name), self.namespace(name)
+        for inside in seen.inside.get(space, {}):
+            if inside not in ("lo", MANAGEMENT):
+                self._move(script, inside, space, "")
         for vnic in known[0].nics if known else ():
             link = seen.net.links.get(vnic.switch)
             for address in link.ipv4 if link else ():

@@ -14,7 +14,7 @@ UP = ("up", "--hv", "native", "--vms", "2", "--rate", "60mbit", "-n", "test",
       "--set", "guests.memory=300MiB", "--set", "guests.cpu.cap_percent=80")  # fmt: skip
 
 
-@pytest.mark.parametrize("virt", ["host"])
+@pytest.mark.parametrize("virt", ["host", "namespace"])
 def test_the_whole_day(shell: Shell, as_before: Callable[[], None], virt: str) -> None:
     up = [*UP, "--set", f"guests.virt={virt}"]
     built = shell.json(*up)

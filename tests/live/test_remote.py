@@ -130,18 +130,21 @@ def test_the_main_job_over_ssh(far: Shell, as_before: Callable[[], None]) -> Non
     assert [x for x in now if x["ifname"] in ports] == [x for x in then if x["ifname"] in ports]
 
 
-def test_the_bare_host_over_ssh(far: Shell, as_before: Callable[[], None]) -> None:
+@pytest.mark.parametrize("virt", ["host", "namespace"])
+def test_the_bare_host_over_ssh(far: Shell, as_before: Callable[[], None], virt: str) -> None:
     """Native: the uplinks themselves carry the guests' addresses, and are as before after that."""
     spec = far.folder / "remote.yml"
     spec.write_text(SPEC.replace("type: kvm", "type: native").replace(
         "qemu+ssh://root@hv7/system", "ssh://root@hv7").replace(", nic: e1000", ""))  # fmt: skip
     HOST.run("ip", "link", "set", "pvrup1", "mtu", "1400")
     before = _settings()
-    built = far.json("up", "-f", str(spec))
+    up = ("up", "-f", str(spec), "--set", f"guests.virt={virt}")
+    built = far.json(*up)
     assert {g["started"] for g in built["guests"].values()} == {"native"}
-    assert [line.split() for line in HOST.run("ip", "-br", "-4", "addr").splitlines()
-            if line.startswith("pvrup1")] == [["pvrup1@if3", "UP", "198.18.1.2/24"]]  # fmt: skip
-    assert _settings() != before
+    there = HOST.inside("pv-remote-vm1") if virt == "namespace" else HOST
+    (link,) = there.json("ip", "-j", "-4", "addr", "show", "pvrup1")
+    assert [a["local"] for a in link["addr_info"]] == ["198.18.1.2"]
+    assert far.json(*up)["changed"] == []
     assert far("ssh", "-n", "remote", "vm2", "--", "hostname").stdout == "vm2\n"
     far("down", "-n", "remote")
     assert _settings() == before
