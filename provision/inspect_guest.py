@@ -36,14 +36,6 @@ def driver(name, link):
     return said("ethtool", "-i", name).partition("\n")[0].replace("driver:", "").strip()
 
 
-def is_nic(name):
-    """Hardware, or the end of a veth pair whose other end is in another namespace."""
-    base = "/sys/class/net/" + name
-    if os.path.exists(base + "/device"):
-        return True
-    return read(base + "/iflink") != read(base + "/ifindex")
-
-
 def groups():
     """What the control groups of this process hold it to; None = nothing, or it cannot be seen."""
     at = {}
@@ -97,13 +89,19 @@ def nics(names, addresses):
 
 
 def main():
-    links = json.loads(said("ip", "-j", "-4", "addr") or "[]")
+    links = [link for link in json.loads(said("ip", "-j", "-d", "addr") or "[]") if link]
     addresses = {
-        link["ifname"]: ["{local}/{prefixlen}".format(**a) for a in link["addr_info"]]
+        link["ifname"]: [
+            "{local}/{prefixlen}".format(**a) for a in link["addr_info"] if a["family"] == "inet"
+        ]
         for link in links
-        if link
     }
-    names = [n for n in os.listdir("/sys/class/net") if is_nic(n)]
+    veths = {i["ifname"] for i in links if i.get("linkinfo", {}).get("info_kind") == "veth"}
+    names = [
+        n
+        for n in os.listdir("/sys/class/net")
+        if n in veths or os.path.exists("/sys/class/net/" + n + "/device")
+    ]
     memory = read("/proc/meminfo").split("MemTotal:")[-1].split()[0]
     print(
         json.dumps(
