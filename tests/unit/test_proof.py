@@ -339,7 +339,7 @@ def test_a_change_is_not_begun_that_cannot_be_written_down(
         raise JournalFull("no room")
 
     before = dict(bed.driver.world)
-    monkeypatch.setattr(Journal, "begin", no_room)
+    monkeypatch.setattr(Journal, "begin_all", no_room)
     with pytest.raises(Exception, match="no room") as caught:
         bed.up()
     assert getattr(caught.value, "exit_code", None) == 6
