@@ -54,6 +54,30 @@ class Shell:
         )  # fmt: skip
 
 
+def a_stranger_is_refused(shell: Shell, spec: Callable[..., Path], fingerprint: str) -> Path:
+    """Servers that are not the one that was meant; gives a spec with the right one's certificate.
+
+    ``spec`` writes a spec of that name, with ``tls`` as a mapping's inside.
+    """
+    told = [
+        (spec("other", tls=f"fingerprint: 'ab{'0' * 62}'"), 4, "certificate"),
+        (spec("nobody", tls="ca: wrong.pem"), 2, "no such file"),
+    ]
+    for path, code, words in told:
+        done = shell("up", "-f", str(path), code=code)
+        assert words in done.stderr
+        assert "next:" in done.stderr
+    return spec("pinned", tls=f"fingerprint: {fingerprint}")
+
+
+def a_wrong_password_is_told(shell: Shell, spec: Path) -> None:
+    """And not shown; the spec takes it from the environment."""
+    shell.env["LAB_PASSWORD"] = "hunter2"
+    done = shell("up", "-f", str(spec), code=4)
+    assert "wrong name or password" in done.stderr
+    assert "hunter2" not in done.stderr
+
+
 @pytest.fixture(scope="session")
 def images() -> Path:
     """The folder with the guest image; the tests build none."""

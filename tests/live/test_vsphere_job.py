@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.live.conftest import Shell
+from tests.live.conftest import Shell, a_stranger_is_refused, a_wrong_password_is_told
 from tests.peers.esx_guests import MANAGEMENT, EsxLab, esx_lab
 from tests.peers.sshd import behind_ssh
 from tests.vsphere import world
@@ -121,20 +121,9 @@ def test_a_driver_that_names_the_wrong_vmnic_is_found_out(bed: Bed) -> None:
 
 
 def test_a_server_that_is_another(bed: Bed) -> None:
-    told = [
-        (bed.spec("other", tls=f"fingerprint: 'ab{'0' * 62}'"), 4, "certificate"),
-        (bed.spec("nobody", tls="ca: wrong.pem"), 2, "no such file"),
-    ]
-    for spec, code, words in told:
-        done = bed.shell("up", "-f", str(spec), code=code)
-        assert words in done.stderr
-        assert "next:" in done.stderr
-    pinned = bed.spec("pinned", tls=f"fingerprint: {bed.lab.peer.fingerprint}")
+    pinned = a_stranger_is_refused(bed.shell, bed.spec, bed.lab.peer.fingerprint)
     assert "+ guest/vm1" in bed.shell("plan", "-f", str(pinned)).stdout
     trusting = bed.spec("trusting", tls="verify: false")
     found = bed.shell.json("doctor", "-f", str(trusting), code=None)
     assert any("not verified" in json.dumps(line) for line in found)
-    bed.shell.env["LAB_PASSWORD"] = "hunter2"
-    done = bed.shell("up", "-f", str(pinned), code=4)
-    assert "wrong name or password" in done.stderr
-    assert "hunter2" not in done.stderr
+    a_wrong_password_is_told(bed.shell, pinned)

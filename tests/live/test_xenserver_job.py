@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from provision import journal
-from tests.live.conftest import Shell
+from tests.live.conftest import Shell, a_stranger_is_refused, a_wrong_password_is_told
 from tests.peers.sshd import behind_ssh
 from tests.peers.xapi.lab import XapiLab, xapi_lab
 from tests.peers.xapi.xen import Xen
 
 pytestmark = pytest.mark.live
+EXAMPLE = Path(__file__).parents[2] / "examples" / "xenserver.yml"
 SECRET = "the pool's own pa$$word"
 SPEC = """
 name: {name}
@@ -158,20 +159,25 @@ def test_emulated_nics_and_cables_that_are_crossed(bed: Bed) -> None:
     assert "does not reach 198.18.1.2 over its link" in done.stderr
 
 
+def test_the_example_is_planned(bed: Bed) -> None:
+    """As it stands, but for where the host and the load generator are."""
+    peer = bed.lab.peer
+    here = {
+        "hypervisor.uri": peer.uri, "hypervisor.tls.fingerprint": peer.fingerprint,
+        "hypervisor.password": "{env: LAB_PASSWORD}", "hypervisor.ssh": f"root@{bed.lab.address}",
+        "load_generator.ssh": "root@lg7", "load_generator.ports": "[lg1, lg2]",
+        "management.subnet": str(bed.lab.management),
+    }  # fmt: skip
+    words = [word for path, value in here.items() for word in ("--set", f"{path}={value}")]
+    planned = bed.shell("plan", "-f", str(EXAMPLE), *words).stdout
+    assert "+ guest/vm2" in planned
+    assert "restarts the host" in planned
+    assert peer.wire.done() == []
+
+
 def test_a_server_that_is_another(bed: Bed) -> None:
-    told = [
-        (bed.spec("other", tls=f"fingerprint: 'ab{'0' * 62}'"), 4, "certificate"),
-        (bed.spec("nobody", tls="ca: wrong.pem"), 2, "no such file"),
-    ]
-    for spec, code, words in told:
-        done = bed.shell("up", "-f", str(spec), code=code)
-        assert words in done.stderr
-        assert "next:" in done.stderr
-    pinned = bed.spec("pinned", tls=f"fingerprint: {bed.lab.peer.fingerprint}")
+    pinned = a_stranger_is_refused(bed.shell, bed.spec, bed.lab.peer.fingerprint)
     found = bed.shell.json("doctor", "-f", str(pinned), code=None)
     good = {line["what"] for line in found if line["ok"]}
     assert {"rights", "templates", "SSH to dom0", "clock", "storage Local storage"} <= good
-    bed.shell.env["LAB_PASSWORD"] = "hunter2"
-    done = bed.shell("up", "-f", str(pinned), code=4)
-    assert "wrong name or password" in done.stderr
-    assert "hunter2" not in done.stderr
+    a_wrong_password_is_told(bed.shell, pinned)

@@ -13,6 +13,7 @@ import pytest
 from drivers.xenserver import dom0 as dom0s
 from drivers.xenserver import restart
 from drivers.xenserver.driver import XenServer
+from drivers.xenserver.place import MARK
 from provision.driver import Dom0, Login, Target, Tls
 from provision.errors import DriverError, Mismatch, PreflightError, SpecError
 from provision.resources import BOOT, IRQBALANCE, Resource, Tuning, key
@@ -213,6 +214,23 @@ def test_a_restart_that_is_cut_short_is_done_again(
     assert bed.xen.boots == boots + 1
     assert bed.lab.peer.get("host", bed.lab.peer.hosts[0])["enabled"]
     bed.driver.put(Tuning(BOOT[1], FRESH))
+
+
+def test_a_host_that_was_left_disabled_by_us_is_enabled_by_the_next_try(bed: Bed) -> None:
+    """As after a kill -9 between the calls; what somebody else has disabled stays so."""
+    peer, host, boots = bed.lab.peer, bed.lab.peer.hosts[0], bed.xen.boots
+    other = peer.get("host", host)["other_config"]
+    peer.put("host", host, enabled=False)
+    assert bed.driver.read(BOOT) == Tuning(BOOT[1], FRESH)
+    peer.put("host", host, other_config={**other, MARK: TESTBED})
+    half_way = bed.driver.read(BOOT)
+    assert half_way == Tuning(BOOT[1], f"{FRESH} {dom0s.HALF_WAY}=true")
+    again = XenServer(bed.target(), QUICK)  # a host that is disabled so is fit for its testbed
+    again.put(Tuning(BOOT[1], FRESH))
+    again.close()
+    assert peer.get("host", host)["enabled"]
+    assert MARK not in peer.get("host", host)["other_config"]
+    assert bed.xen.boots == boots
 
 
 def test_a_host_that_does_not_come_back_is_told(bed: Bed) -> None:
