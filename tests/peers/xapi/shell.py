@@ -8,10 +8,7 @@ The namespace is this machine's system with a few things laid over it: ``xl``, `
 
 from __future__ import annotations
 
-import json
-import os
 import socket
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -31,19 +28,21 @@ PLACES: Mapping[str, tuple[str, ...]] = {
     LIBEXEC: ("xen-cmdline",),
     BIN: ("xe-switch-network-backend",),
 }
-PROGRAM = """#!{python} -ISE
-import json, os, socket, sys
-link = socket.socket(socket.AF_UNIX)
-link.connect({path!r})
-link.sendall(json.dumps([os.path.basename(sys.argv[0]), sys.argv[1:]]).encode())
-link.shutdown(socket.SHUT_WR)
-said = b""
-while more := link.recv(65536):
-    said += more
-code, out, err = json.loads(said)
-sys.stdout.write(out)
-sys.stderr.write(err)
-sys.exit(code)
+#: asks who answers: what it is called and its words, each ended by NUL but the last. Told are its
+#: exit code, how long its output is, the output, and its errors. Perl starts ten times as fast as
+#: Python, and dom0 is asked a lot
+PROGRAM = r"""#!/usr/bin/perl
+use Socket;
+socket(S, AF_UNIX, SOCK_STREAM, 0) && connect(S, pack_sockaddr_un('{path}')) or die "nobody: $!";
+my ($name) = $0 =~ m<([^/]+)$>;
+syswrite(S, join("\0", $name, @ARGV));
+shutdown(S, 1);
+my $said = '';
+while (sysread(S, my $more, 65536)) {{ $said .= $more }}
+my ($code, $size, $rest) = split(/\n/, $said, 3);
+print STDOUT substr($rest, 0, $size);
+print STDERR substr($rest, $size);
+exit $code;
 """
 #: what lies over the system, and what is served
 LAY = """
@@ -134,8 +133,10 @@ def _answering(dom0: Dom0, path: Path) -> Iterator[Path]:
             asked = b""
             while more := link.recv(65536):
                 asked += more
-            name, words = json.loads(asked)
-            link.sendall(json.dumps(dom0.run(name, words)).encode())
+            name, *words = asked.decode().split("\0")
+            code, out, err = dom0.run(name, words)
+            said = out.encode()
+            link.sendall(b"%d\n%d\n" % (code, len(said)) + said + err.encode())
 
     def accept() -> None:
         with suppress(OSError):
@@ -153,11 +154,10 @@ def _answering(dom0: Dom0, path: Path) -> Iterator[Path]:
 
 
 def _programs(over: Path, door: Path) -> None:
-    python = os.path.realpath(sys.executable)
     for place, names in PLACES.items():
         (over / place).mkdir(parents=True)
         for name in names:
-            (over / place / name).write_text(PROGRAM.format(python=python, path=str(door)))
+            (over / place / name).write_text(PROGRAM.format(path=door))
             (over / place / name).chmod(0o755)
 
 
