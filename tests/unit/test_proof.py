@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from provision.access import Access
 from provision.driver import Target
 from provision.errors import Interrupted, JournalFull, Mismatch
 from provision.host import Host
-from provision.journal import Journal
+from provision.journal import Change, Journal
 from provision.progress import Progress, quiet
 from provision.resources import Guest, Key, Port, Resource, Switch, Uplink, Vnic, key
 from provision.session import Session
@@ -314,19 +314,19 @@ def test_down_frees_a_full_disk_without_a_reserve(
     """No row can be written until the first guest, and its disk with it, is gone."""
     before = dict(bed.driver.world)
     bed.up()
-    begin, drop = Journal.begin, bed.driver.drop
+    begin, drop = Journal.begin_all, bed.driver.drop
     full = [True]
 
-    def no_room(self: Journal, k: Key, have: Resource | None, want: Resource | None) -> None:
+    def no_room(self: Journal, changes: Iterable[Change]) -> None:
         if full:
             raise JournalFull("no room")
-        begin(self, k, have, want)
+        begin(self, changes)
 
     def freeing(k: Key) -> None:
         drop(k)
         full.clear()
 
-    monkeypatch.setattr(Journal, "begin", no_room)
+    monkeypatch.setattr(Journal, "begin_all", no_room)
     monkeypatch.setattr(bed.driver, "drop", freeing)
     verbs.down(bed.session)
     assert bed.driver.world == before
