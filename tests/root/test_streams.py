@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from threading import Timer
+from threading import Thread, Timer
 from typing import Any
 
 import pytest
@@ -205,7 +205,14 @@ def test_traffic_by_another_link_makes_no_valid_sample(ready: Lab, tmp_path: Pat
 
 
 def test_a_stream_that_hangs_is_ended_and_counts_for_nothing(ready: Lab, tmp_path: Path) -> None:
-    cut = Timer(0.6, sh, ["ip", "-n", ready.guest(2), "link", "set", "eth0", "down"])
+    def cut_off() -> None:
+        deadline = time.monotonic() + 10
+        while len(ready.clients("netperf -4")) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.3)
+        sh("ip", "-n", ready.guest(2), "link", "set", "eth0", "down")
+
+    cut = Thread(target=cut_off)
     cut.start()
     try:
         finding = ready.take(RECEIVE, OPTIONS, tmp_path, lambda order: order.update(deadline_s=4.0))

@@ -386,7 +386,6 @@ def measure(plan: dict[str, Any]) -> dict[str, Any]:
     """The document of one sample."""
     folder = Path(plan["folder"])
     programs = find(plan)
-    versions = {n: told_of(n, programs[n], words) for n, words in plan["programs"].items()}
     barrier = os.pipe()
     streams: list[Stream] = []
     helpers: list[Child] = []
@@ -399,6 +398,7 @@ def measure(plan: dict[str, Any]) -> dict[str, Any]:
             helpers[-1].serve(tuple(wish["listens"]))
         if words := refused([s for s in plan["streams"] if s.get("asks")]):
             raise Fault("\n".join(words))
+        versions = {n: told_of(n, programs[n], words) for n, words in plan["programs"].items()}
         for wish in plan["streams"]:
             first, *rest = wish.pop("argv")
             places = dict(wish, folder=folder)
