@@ -130,7 +130,7 @@ def test_the_main_job_over_ssh(far: Shell, as_before: Callable[[], None]) -> Non
     assert [x for x in now if x["ifname"] in ports] == [x for x in then if x["ifname"] in ports]
 
 
-@pytest.mark.parametrize("virt", ["host", "namespace"])
+@pytest.mark.parametrize("virt", ["namespace", "host"])
 def test_the_bare_host_over_ssh(far: Shell, as_before: Callable[[], None], virt: str) -> None:
     """Native: the uplinks themselves carry the guests' addresses, and are as before after that."""
     spec = far.folder / "remote.yml"
