@@ -9,19 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from provision import image as images
-from provision import inventory
+from provision import inventory, presets
 from provision.driver import Seated
-from provision.errors import Mismatch
+from provision.errors import Mismatch, WorldError
 from provision.measuring import influences
 from provision.measuring.results import BESIDE, Run, Sample, Subject
 from provision.measuring.stats import Stop
 from provision.measuring.take import Bench
 from provision.measuring.take import together as take
-from provision.measuring.workload import Pair, Workload
+from provision.measuring.workload import Before, Pair, Workload
 from provision.measuring.workloads import find, is_file, series
 from provision.measuring.workloads.own import Own
 from provision.playing import Player
 from provision.playing.events import Played, TaskEvent
+from provision.presets import Chosen
 from provision.resources import Guest, key
 from provision.session import Session
 from provision.spec import Spec, describe, restore
@@ -38,14 +39,25 @@ class Done:
     invalid: int
 
 
-def asked(spec: Spec, workloads: Sequence[str], options: Mapping[str, float | None]) -> Spec:
-    """The spec with what the command line says of the run; raises UserError for no workload."""
+def asked(
+    spec: Spec,
+    workloads: Sequence[str],
+    options: Mapping[str, float | None],
+    preset: Chosen | None = None,
+) -> Spec:
+    """The spec with what the command line says of the run, which goes over what the preset says.
+
+    Raises UserError for no workload, and where the testbed is not one for the preset.
+    """
+    if preset is not None:
+        presets.refuse(preset, spec)
     names = {"seconds": "duration_s", "ramp": "ramp_s", "within": "within_percent"}
     told: dict[str, Any] = {names.get(k, k): v for k, v in options.items() if v is not None}
     if workloads:
         told["workloads"] = [_named(word) for word in workloads]
     data = describe(spec)
-    return restore(data | {"run": data["run"] | told})
+    section = preset.section() if preset else {}
+    return restore(data | {"run": data["run"] | section | told})
 
 
 def _named(word: str) -> str:
@@ -54,16 +66,16 @@ def _named(word: str) -> str:
     return str(Path(word).absolute()) if is_file(word) else found.name
 
 
-def run(session: Session) -> Done:
-    """Take the samples of the spec's run section.
+def run(session: Session, preset: Chosen | None = None) -> Done:
+    """Take the samples of the spec's run section; ``preset`` is what that was made of.
 
     Raises Mismatch where a guest does not run as asked, WorkloadError or Unreachable where a play
     fails; samples taken until then stay in the run's folder.
     """
-    return together([session])[0]
+    return together([session], preset)[0]
 
 
-def together(sessions: Sequence[Session]) -> list[Done]:
+def together(sessions: Sequence[Session], preset: Chosen | None = None) -> list[Done]:
     """As ``run``, of several testbeds in turn by the last one's run section, a run for each.
 
     The last run's folder names the others (``BESIDE``), and every report of it has them first.
@@ -75,14 +87,18 @@ def together(sessions: Sequence[Session]) -> list[Done]:
     try:
         for session in sessions:
             ready.append(_prepare(session, chosen, f"{session.spec.name}: " if several else ""))
+        last = ready[-1].bench.run
+        if preset is not None:
+            last.keep(presets.DOCUMENT, preset.document(spec))
         if several:
-            last = ready[-1].bench.run
             last.keep(BESIDE, {"runs": [one.bench.run.id for one in ready[:-1]]})
         within = spec.run.within_percent
         stop = Stop(within, spec.run.most) if within else None
         benches = [one.bench for one in ready]
         taken = take(benches, chosen, spec.run.repeat, spec.run.redo, stop)
     finally:
+        for session, one in zip(sessions, ready, strict=False):
+            _put_back(session, one.bench, chosen)
         for one in ready:
             one.bench.run.keep(influences.AFTER, influences.look(one.machines))
         for one in ready:
@@ -185,6 +201,11 @@ def _running(session: Session) -> list[Guest]:
 def _fit(guests: Sequence[Guest], chosen: Sequence[Workload]) -> None:
     """Raises Mismatch where a workload wants more of the guests than they have."""
     for one in chosen:
+        if len(guests) < one.guests:
+            raise Mismatch(
+                f"{one.name} needs {one.guests} guests; there are {len(guests)}",
+                hint=f"provision up --vms {one.guests}",
+            )
         if short := [g.name for g in guests if len(g.nics) < one.nics_each]:
             raise Mismatch(
                 f"{one.name} needs {one.nics_each} NICs in each guest: {', '.join(short)}",
@@ -197,20 +218,22 @@ def _install(
 ) -> dict[str, str]:
     """Ready all that the workloads need; each program's fingerprint on the guests, "" = none."""
     prints: dict[str, set[str]] = {"netperf": set(), "haproxy": set()}
-    done: list[tuple[str, Mapping[str, Any]]] = []
+    done: list[Before] = []
     for one in chosen:
-        if (one.ready, one.extravars) in done:
-            continue
-        done.append((one.ready, one.extravars))
-        what = one.name if one.extravars else one.name.partition("-")[0]
-        played = _ready(session, Player(folder.path, hosts), one, what)
-        for program, found in prints.items():
-            found |= {str(p) for p in dict(played.stats.get(program, {})).values()}
+        for before in one.before:
+            if before in done:
+                continue
+            done.append(before)
+            what = one.name if before[1] else one.name.partition("-")[0]
+            played = _ready(session, Player(folder.path, hosts), before, what)
+            for program, found in prints.items():
+                found |= {str(p) for p in dict(played.stats.get(program, {})).values()}
     return {program: ", ".join(sorted(found)) for program, found in prints.items()}
 
 
-def _ready(session: Session, player: Player, workload: Workload, what: str) -> Played:
-    session.progress(what, "start", "install and serve")
+def _ready(session: Session, player: Player, before: Before, what: str) -> Played:
+    session.progress(what, "start", "ready all sides")
+    playbook, extravars = before
     told = {""}
 
     def tell(event: TaskEvent) -> None:
@@ -220,11 +243,21 @@ def _ready(session: Session, player: Player, workload: Workload, what: str) -> P
             session.progress(what, "phase", task)
 
     player = replace(player, on_event=tell, cancelled=session.stop.is_set)
-    ident = what if workload.extravars else workload.ready.removesuffix(".yml")
-    extravars = {**_pushed(session), **workload.extravars}
-    played = player.play(workload.ready, ident, extravars, 1800)
-    session.progress(what, "done", "the same on every guest")
+    ident = what if extravars else playbook.removesuffix(".yml")
+    played = player.play(playbook, ident, {**_pushed(session), **extravars}, 1800)
+    session.progress(what, "done", "ready on all sides")
     return played
+
+
+def _put_back(session: Session, bench: Bench, chosen: Sequence[Workload]) -> None:
+    """The guests as they were before the samples, even where those were cut short."""
+    for playbook in dict.fromkeys(p for one in chosen for p in one.after):
+        what = playbook.removesuffix(".yml")
+        try:
+            Player(bench.run.path, bench.inventory).play(playbook, what, {}, 300)
+        except WorldError as e:
+            again = f"provision reset --level process -n {session.spec.name}"
+            session.progress(what, "failed", f"{e}; then: {again}")
 
 
 def _pushed(session: Session) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,7 +21,10 @@ from provision.errors import UserError
 from provision.units import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from provision.measuring.results import Run
+    from provision.presets import Chosen
 
 INVALID = 8
 
@@ -38,11 +41,15 @@ INVALID = 8
 @click.option("--redo", type=click.IntRange(0), help="Tries more for an invalid sample.")
 @click.option("--with-native", is_flag=True,
               help="Measure the bare host in turn with it; the report has the ratio.")  # fmt: skip
+@click.option("--preset", metavar="NAME", help="The matrix of a publication, its figures beside "
+              "ours: vmware-2007, haproxy-2012, wuerzburg-2011.")  # fmt: skip
+@click.option("--scale", type=click.FloatRange(0, 1, min_open=True), metavar="SHARE",
+              help="A preset made shorter: 0.05 is a twentieth.")  # fmt: skip
 @progress_options
 @json_option
 def run(
     workloads: tuple[str, ...], name: str | None, events: bool, quiet: bool, as_json: bool,
-    with_native: bool, **options: float | None,
+    **options: Any,
 ) -> None:  # fmt: skip
     """Run WORKLOADs on the testbed: streams started together, each sample with its verdict.
 
@@ -52,15 +59,17 @@ def run(
     from provision.cli.testbed import image_under
     from provision.reporting import document, terminal
 
-    spec = running.asked(existing(name), workloads, options)
+    with_native = options.pop("with_native")
+    chosen = _preset(options.pop("preset"), options.pop("scale"), workloads)
+    spec = running.asked(existing(name), workloads, options, chosen)
     image = image_under(spec)
     again = f"provision run -n {spec.name} runs it again; what was measured is kept"
     with held(spec, image=image, events=events, quiet=quiet, again=again) as session:
         if with_native:
             with baseline.beside(session) as native:
-                done = running.together([native, session])[-1]
+                done = running.together([native, session], chosen)[-1]
         else:
-            done = running.run(session)
+            done = running.run(session, chosen)
     if as_json:
         print_json(document([done.folder]))
     else:
@@ -70,6 +79,17 @@ def run(
         have = "repetition has" if done.invalid == 1 else "repetitions have"
         click.echo(f"{done.invalid} {have} no valid sample", err=True)
         sys.exit(INVALID)
+
+
+def _preset(name: str | None, scale: float | None, workloads: Sequence[str]) -> Chosen | None:
+    """The preset at its scale, where one is named."""
+    from provision import presets
+
+    if name and workloads:
+        raise UserError(f"--preset {name} says what is run, and so do {', '.join(workloads)}")
+    if scale and not name:
+        raise UserError("--scale shortens a preset, and --preset names none")
+    return presets.choose(name, scale or 1.0) if name else None
 
 
 @click.command()

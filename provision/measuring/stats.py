@@ -57,6 +57,7 @@ class Summary:
     p50_us: Interval | None
     p99_us: Interval | None
     lost_percent: Interval | None
+    offered_mbit: Interval | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,7 @@ def _summary(name: str, taken: Sequence[Sample]) -> Summary:
         p50_us=_over([_worst(f.latency_us, "P50") for f in findings]),
         p99_us=_over([_worst(f.latency_us, "P99") for f in findings]),
         lost_percent=_over([max(f.lost_percent.values()) for f in findings if f.lost_percent]),
+        offered_mbit=_over([sum(f.offered_mbit.values()) for f in findings]),
     )
 
 

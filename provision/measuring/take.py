@@ -26,6 +26,7 @@ from provision.playing.events import TaskEvent
 USAGE_S = 0.25  # between two readings of the hypervisor's counters
 CLOCK_S = 2.0  # the play's own delay is within this; more is a difference of clocks
 OVERHEAD_S = 120.0  # for all of a play but the run itself
+GONE = "gone: "  # what the playbook that ends a load says where there is none any more
 TASK = "Run all streams at once"
 
 Say = Callable[[str, str, str], None]
@@ -83,12 +84,13 @@ def together(
     favours none (the design called ABBA).
     """
     taken: list[list[Sample]] = [[] for _ in benches]
+    known = [_known(bench, workloads, redo, own) for bench, own in zip(benches, taken, strict=True)]
     for repetition in count(1):
         again = [
-            workloads
+            all_
             if repetition <= repeat
-            else [w for w in workloads if stop and stop.goes_on(w.name, repetition, had)]
-            for had in taken
+            else [w for w in all_ if stop and stop.goes_on(w.name, repetition, had)]
+            for all_, had in zip(known, taken, strict=True)
         ]
         if not any(again):
             return taken
@@ -114,6 +116,23 @@ def _repeat(
             return
 
 
+def _known(
+    bench: Bench, workloads: Sequence[Workload], redo: int, taken: list[Sample]
+) -> list[Workload]:
+    """The workloads, each with what it goes by, which is measured first and but once."""
+    found: dict[str, float] = {}
+    for workload in workloads:
+        one = workload.wants()
+        if one is None or one.name in found:
+            continue
+        taken.extend(_repeat(bench, one, 1, redo, 1))
+        if not taken[-1].valid:
+            why = "; ".join(taken[-1].finding.reasons)
+            raise WorkloadError(f"{workload.name} goes by {one.name}, which has no figure: {why}")
+        found[one.name] = taken[-1].finding.aggregate
+    return [w.given(found[one.name]) if (one := w.wants()) else w for w in workloads]
+
+
 def words(finding: Finding) -> str:
     """A sample in one line."""
     off = max(map(abs, finding.disagreement_percent.values()), default=0.0)
@@ -130,7 +149,7 @@ def _take(bench: Bench, workload: Workload, repetition: int, attempt: int, subje
     raw.mkdir(parents=True)
     bench.say(subject, "start", "" if attempt == 1 else f"again, try {attempt}")
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    with _others(bench, workload, raw.name), Meter(bench.usage) as meter:
+    with _others(bench, workload, raw.name) as missed, Meter(bench.usage) as meter:
         ended_s = _play(bench, workload, raw, subject)
     capture = load(raw / "streams.json", workload.read)
     for stream in capture.streams:
@@ -139,7 +158,11 @@ def _take(bench: Bench, workload: Workload, repetition: int, attempt: int, subje
     shift_s, warnings = _clock(capture, ended_s)
     usages = [replace(u, at_s=u.at_s + shift_s) for u in meter.usages]
     finding = judge(capture, asked, usages)
-    finding = replace(finding, warnings=(*finding.warnings, *warnings, *meter.faults))
+    finding = replace(
+        finding,
+        reasons=(*finding.reasons, *missed),
+        warnings=(*finding.warnings, *warnings, *meter.faults),
+    )
     return Sample(
         workload=workload.name,
         direction=workload.direction,
@@ -175,22 +198,24 @@ def _play(bench: Bench, workload: Workload, raw: Path, subject: str) -> float:
 
 
 @contextmanager
-def _others(bench: Bench, workload: Workload, name: str) -> Iterator[None]:
-    """While this is open, other guests do what the workload says."""
+def _others(bench: Bench, workload: Workload, name: str) -> Iterator[list[str]]:
+    """While this is open, other guests do what the workload says; then, which of them did not."""
     others = workload.meanwhile(bench.pairs, bench.options)
+    missed: list[str] = []
     if others is None:
-        yield
+        yield missed
         return
-
-    def play(playbook: str, which: str) -> None:
-        player = Player(bench.run.path, bench.inventory, cancelled=bench.cancelled)
-        player.play(playbook, f"{name}-{which}", others.extravars, OVERHEAD_S)
-
     try:
-        play(others.begin, "begin")
-        yield
-    finally:
-        play(others.end, "end")
+        player = Player(bench.run.path, bench.inventory, cancelled=bench.cancelled)
+        player.play(others.begin, f"{name}-begin", others.extravars, OVERHEAD_S)
+        yield missed
+    finally:  # not to be cancelled: nothing may go on in a guest
+        player = Player(bench.run.path, bench.inventory)
+        played = player.play(others.end, f"{name}-end", others.extravars, OVERHEAD_S)
+        for host, tasks in played.results.items():
+            said = [str(one.get("stdout", "")).strip() for one in tasks.values()]
+            missed += [f"{host}: what kept it busy had ended: {words.removeprefix(GONE)}"
+                       for words in said if words.startswith(GONE)]  # fmt: skip
 
 
 def _clock(capture: Capture, ended_s: float) -> tuple[float, list[str]]:

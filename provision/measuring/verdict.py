@@ -59,6 +59,8 @@ class Finding:
     latency_us: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     lost_percent: Mapping[str, float] = field(default_factory=dict)
     counts: str = ""
+    offered_mbit: Mapping[str, float] = field(default_factory=dict)
+    neighbours_mbit: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def valid(self) -> bool:
@@ -139,6 +141,8 @@ def judge(capture: Capture, asked: Asked, usages: Sequence[Usage] = ()) -> Findi
         counts=figures.unit if figures.per_s else "",
         latency_us=figures.latency_us,
         lost_percent=figures.lost_percent,
+        offered_mbit=figures.offered_mbit,
+        neighbours_mbit=figures.neighbours_mbit,
     )
 
 
@@ -171,12 +175,15 @@ def _started(capture: Capture, asked: Asked, skew_s: float) -> Iterator[str]:
     if skew_s > asked.options.ramp_s:
         yield f"started {skew_s:.2f} s apart, more than the ramp of {asked.options.ramp_s:g} s"
     there = {s.pair for s in capture.streams}
-    yield from (f"{f.name}: no stream" for f in asked.flows if f.name not in there)
+    wanted = asked.workload.streams(asked.pairs)
+    yield from (f"{name}: no stream" for name in wanted if name not in there)
 
 
 def _bottleneck(asked: Asked, generator: Sequence[float], words: list[str]) -> None:
     if not generator or max(generator) <= BUSY_PERCENT:
         return
+    if asked.workload.spins:
+        return  # how busy says nothing: whether it kept its rate does
     if asked.apart:
         number = generator.index(max(generator))
         words.append(f"CPU {number} of the load generator was {max(generator):.0f} % busy")

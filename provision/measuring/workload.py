@@ -122,6 +122,9 @@ class Meanwhile:
     extravars: Mapping[str, Any]
 
 
+Before = tuple[str, Mapping[str, Any]]  # a playbook, and what it is played with
+
+
 @dataclass(frozen=True, slots=True)
 class Figures:
     """What a family makes of a sample over the common window, by flow.
@@ -129,7 +132,8 @@ class Figures:
     ``rates_mbit`` is the payload carried, ``counted_mbit`` what the load generator's NICs say of
     it, ``off_percent`` by how much the programs are off the counters. ``per_s`` is what is counted
     one by one, in ``unit``; empty where payload is what the workload is about. ``reasons`` speak
-    against the sample.
+    against the sample. ``offered_mbit`` is what was sent to be forwarded, ``neighbours_mbit`` that
+    and what came back, by guest beside those that are measured.
     """
 
     rates_mbit: Mapping[str, float]
@@ -142,6 +146,8 @@ class Figures:
     latency_us: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     lost_percent: Mapping[str, float] = field(default_factory=dict)
     retransmits: int | None = None
+    offered_mbit: Mapping[str, float] = field(default_factory=dict)
+    neighbours_mbit: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +164,22 @@ class Workload(ABC):
     ready: ClassVar[str]
     #: NICs that each guest must have beside that for management
     nics_each: ClassVar[int] = 1
+    #: guests that there must be
+    guests: ClassVar[int] = 1
+    #: the playbook that is played once after the samples, whatever happened; "" = none
+    done: ClassVar[str] = ""
+    #: whether its programs keep a CPU busy by design, until the moment to send
+    spins: ClassVar[bool] = False
+
+    @property
+    def before(self) -> tuple[Before, ...]:
+        """All that is played once before the samples."""
+        return ((self.ready, self.extravars),)
+
+    @property
+    def after(self) -> tuple[str, ...]:
+        """And after them."""
+        return (self.done,) if self.done else ()
 
     @property
     def header_bytes(self) -> int:
@@ -176,6 +198,18 @@ class Workload(ABC):
     def flows(self, pairs: Iterable[Pair]) -> tuple[Flow, ...]:
         """One for each client; pairs of guests that do something else have none."""
         return tuple(Flow(p.name, p, self.direction, p.data_port) for p in pairs)
+
+    def streams(self, pairs: Iterable[Pair]) -> tuple[str, ...]:
+        """The names of the programs that carry the flows; usually each has one of its own."""
+        return tuple(f.name for f in self.flows(pairs))
+
+    def wants(self) -> Workload | None:
+        """What has to be measured before, if anything; ``given`` is told what it gave."""
+        return None
+
+    def given(self, aggregate_mbit: float) -> Workload:
+        """The same, with what was measured before."""
+        return self
 
     @abstractmethod
     def order(self, pairs: Sequence[Pair], options: Options) -> Order:

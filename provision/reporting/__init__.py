@@ -6,13 +6,18 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from provision.measuring.compare import Comparison, compare, loss, rates
 from provision.measuring.influences import AFTER, BEFORE
 from provision.measuring.influences import remarks as remarks_of
 from provision.measuring.results import Run, Sample, beside, differences
 from provision.measuring.stats import Interval, Summary, reached, summarise
+from provision.presets import DOCUMENT as PRESET
+from provision.reporting import neighbours, published
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 FORMAT = 1
 WORDS = ("run", "workload", "valid")  # columns
@@ -31,6 +36,7 @@ def document(folders: Sequence[Path]) -> dict[str, Any]:
 
 
 def _run(run: Run, samples: Sequence[Sample]) -> dict[str, Any]:
+    near = list(neighbours.neighbours(samples))
     return {
         "id": run.id,
         "testbed": run.testbed,
@@ -40,6 +46,8 @@ def _run(run: Run, samples: Sequence[Sample]) -> dict[str, Any]:
             asdict(s) | _extremes(s, samples) | _stopped(run, s, samples)
             for s in summarise(samples)
         ],
+        "beside": near,
+        "published": published.published(run.document(PRESET), samples, near),
         "gaps": run.gaps(samples),
         "knobs": run.document("host").get("knobs", {}),
         "influences": list(remarks_of(*map(run.document, (BEFORE, AFTER)))),
@@ -117,7 +125,7 @@ def rows(folders: Sequence[Path]) -> list[dict[str, str]]:
             if len(groups) > 1:
                 own = samples is mine[0][2]
                 cells[-1][ratio] = "1" if own else _ratio(compare(first, rates(samples, name)))
-    for column in ("trans/s", "p50 µs", "p99 µs", "lost %", "CPU %/Mbit"):
+    for column in ("offered", "trans/s", "p50 µs", "p99 µs", "lost %", "CPU %/Mbit"):
         if all(row[column] == NONE for row in cells):
             for row in cells:
                 del row[column]
@@ -131,6 +139,7 @@ def _is_native(samples: Sequence[Sample]) -> bool:
 def _others(summary: Summary) -> dict[str, Interval | None]:
     """The columns that only some workloads have, by their heading."""
     return {
+        "offered": summary.offered_mbit,
         "trans/s": summary.transactions_per_s,
         "p50 µs": summary.p50_us,
         "p99 µs": summary.p99_us,
@@ -200,6 +209,7 @@ def remarks(data: dict[str, Any]) -> list[str]:
         if not run["samples"]:
             found.append(f"{where}no sample was taken")
         found += [f"{where}{words}" for words in run["gaps"] + run["influences"]]
+        found += [f"{where}{words}" for words in neighbours.words(run["beside"])]
         for workload in run["workloads"]:
             name = workload["workload"]
             found += [f"{where}{name}: invalid: {words}" for words in workload["reasons"]]
@@ -245,8 +255,27 @@ def terminal(folders: Sequence[Path]) -> None:
     console.width = max(console.width, needed)
     if cells:
         console.print(table)
+    for run in data["runs"]:
+        if run["published"]:
+            _marks(console, run["published"])
     for words in remarks(data):
         console.print(f"- {words}", markup=False, soft_wrap=True)
+
+
+def _marks(console: Console, found: dict[str, Any]) -> None:
+    """What was published, beside ours."""
+    from rich.table import Table
+
+    console.print(f"\n{published.title(found)}", markup=False, soft_wrap=True)
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    for column in published.COLUMNS:
+        table.add_column(column)
+    for row in published.cells(found):
+        table.add_row(*row.values())
+    console.print(table)
+    for words in (found["summary"], *found["remarks"]):
+        console.print(f"- {words}", markup=False, soft_wrap=True)
+    console.print()
 
 
 def write(folders: Sequence[Path]) -> Path:

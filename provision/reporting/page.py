@@ -12,7 +12,7 @@ from markupsafe import Markup
 from provision import __version__
 from provision.measuring.results import Run
 from provision.measuring.stats import summarise
-from provision.reporting import WORDS
+from provision.reporting import WORDS, published
 from provision.reporting.figures import Drawing, Group, draw
 
 TEMPLATES = Path(__file__).parent
@@ -44,6 +44,11 @@ def page(
         runs=data["runs"],
         rows=rows,
         remarks=remarks,
+        marks=[
+            (published.title(found), found, list(published.cells(found)))
+            for run in data["runs"]
+            if (found := run["published"])
+        ],
         drawings=[(d.name, d.caption, Markup(d.svg)) for d in drawings],
         version=__version__,
     )

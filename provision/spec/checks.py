@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from provision import testbed, units
@@ -36,12 +36,14 @@ def _repetitions(spec: Spec) -> Iterator[Fault]:
         yield Fault(what, (("run", "most"), ("run", "repeat")))
 
 
-def workloads(asked: Sequence[str], known: Sequence[str]) -> Iterator[Fault]:
+def workloads(
+    asked: Sequence[str], known: Sequence[str], is_one: Callable[[str], bool]
+) -> Iterator[Fault]:
     """What is wrong with a list of workloads; the places are within the list."""
     if not asked:
         yield Fault("names no workload", ((),))
     for i, name in enumerate(asked):
-        if name not in known and not name.endswith((".yml", ".yaml")):
+        if not name.endswith((".yml", ".yaml")) and not is_one(name):
             near = did_you_mean(name, known)
             yield Fault(f"no workload {show(name)}; known: {', '.join(known)}{near}", ((i,),))
         elif name in asked[:i]:

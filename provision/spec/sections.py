@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema, field_validator
 
-from provision.measuring.workloads import WORKLOADS
+from provision.measuring.workloads import FORMS, PATTERN, WORKLOADS, is_one
 from provision.resources import Latency, StartMode, Virt
 from provision.spec import checks as speccheck
 from provision.spec.faults import faults_error
@@ -48,6 +48,7 @@ Workload = Annotated[
             "anyOf": [
                 {"type": "string", "enum": list(WORKLOADS)},
                 {"type": "string", "pattern": r"\.ya?ml$"},
+                {"type": "string", "pattern": PATTERN},
             ]
         }
     ),
@@ -226,7 +227,9 @@ class Run(Section):
         default=("netperf-send", "netperf-receive"),
         description="What is run, in this order: "
         + ", ".join(f"`{w}`" for w in WORKLOADS)
-        + ", or a file that describes one of your own.",
+        + ", a file that describes one of your own, or what a guest forwards, such as "
+        + ", ".join(f"`{w}`" for w in FORMS)
+        + "; any of them on some guests alone (`@1`), or beside others (`+heavy`).",
     )
     duration_s: Seconds = Field(
         default=10, validation_alias="duration", description="The window that is measured."
@@ -280,6 +283,6 @@ class Run(Section):
     @field_validator("workloads")
     @classmethod
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if faults := list(speccheck.workloads(value, tuple(WORKLOADS))):
+        if faults := list(speccheck.workloads(value, (*WORKLOADS, *FORMS), is_one)):
             raise faults_error(faults)
         return value

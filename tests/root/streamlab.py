@@ -55,7 +55,10 @@ class Lab:
             name: {
                 "ansible_connection": "local",
                 "ansible_python_interpreter": sys.executable,
-                "netperf_shell": f"ip netns exec {self.guest(n)} sh",
+                **{
+                    f"{role}_shell": f"ip netns exec {self.guest(n)} sh"
+                    for role in ("netperf", "forwarding", "neighbour")
+                },
                 "netperf_endpoints": [
                     {"address": p.server, "port": p.control_port}
                     for p in self.pairs

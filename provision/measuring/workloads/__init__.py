@@ -10,9 +10,14 @@ from pathlib import Path
 from provision.errors import UserError
 from provision.measuring.capture import Output
 from provision.measuring.workload import Options, Workload
-from provision.measuring.workloads import http, netperf
+from provision.measuring.workloads import beside, forwarding, http, netperf
 
 WORKLOADS: Mapping[str, Workload] = {w.name: w for w in (*netperf.WORKLOADS, *http.WORKLOADS)}
+
+#: how others are called, which have figures in their names
+FORMS = ("forwarding-64B-100M", "forwarding-64B-max", "forwarding-64B-collapse")
+#: and how all are that have more to their names than a word
+PATTERN = f"^({forwarding.NAME.pattern}|.+(@[1-9][0-9]*|[+]({'|'.join(beside.LOADS)})))$"
 
 
 def is_file(name: str) -> bool:
@@ -31,10 +36,21 @@ def find(name: str) -> Workload:
         from provision.spec.own import load
 
         return load(Path(name))
+    if found := beside.named(name, find) or forwarding.named(name):
+        return found
     near = get_close_matches(name, WORKLOADS, 1)
     guess = f" (did you mean {near[0]!r}?)" if near else ""
-    known = ", ".join(WORKLOADS)
+    known = ", ".join((*WORKLOADS, *FORMS))
     raise UserError(f"no workload {name!r}{guess}; known: {known}, or a file NAME.yml")
+
+
+def is_one(name: str) -> bool:
+    """Whether there is a workload of that name."""
+    try:
+        find(name)
+    except UserError:
+        return False
+    return True
 
 
 def series(names: Iterable[str], object_kib: Sequence[int]) -> list[Workload]:
@@ -48,7 +64,8 @@ def series(names: Iterable[str], object_kib: Sequence[int]) -> list[Workload]:
 
 def read(name: str, text: str) -> Output:
     """A kept stream's output; of a workload that is not known, only that it said something."""
-    for known in (name, name.rpartition("-")[0]):  # one of several series bears its own end
-        if known in WORKLOADS:
-            return WORKLOADS[known].read(text)
+    plain = beside.plain(name)
+    for known in (name, plain, plain.rpartition("-")[0]):  # one of several series has its own end
+        if is_one(known):
+            return find(known).read(text)
     return Output((), {}, frozenset(), ())
