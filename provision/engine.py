@@ -53,12 +53,17 @@ class _Queue:
                 self._ready[k[0]].append(k)
 
     def take(self, most: int) -> list[Key]:
-        """Those that may begin now, no more than so many."""
+        """Those that may begin now, no more than so many.
+
+        A kind that lacks room goes on before the next begins: others wait for it.
+        """
         taken: list[Key] = []
         for kind, ready in self._ready.items():
             while ready and self._room[kind] and len(taken) < most:
                 self._room[kind] -= 1
                 taken.append(ready.popleft())
+            if ready:
+                break
         return taken
 
     def changed(self, k: Key) -> None:
