@@ -17,7 +17,7 @@ from provision.testbed import tag
 from tests.peers import oracle
 from tests.peers.vcsim import Vcsim, vcsim
 from tests.vsphere import world
-from tests.vsphere.wire import Tap
+from tests.vsphere.wire import Wires
 
 TESTBED = "drv"
 TAG = tag(TESTBED)
@@ -49,7 +49,7 @@ class Bed:
     si: Any
     before: tuple[object, ...]
     folder: Path
-    tap: Tap
+    wires: Wires
 
     def target(self, **more: Any) -> Target:
         login = Login(self.peer.user, lambda: self.peer.password)
@@ -59,7 +59,7 @@ class Bed:
         })  # fmt: skip
 
     def driver(self, limits: Limits | None = None, **more: Any) -> Vsphere:
-        return Vsphere(self.target(**more), limits, self.tap)
+        return Vsphere(self.target(**more), limits, self.wires)
 
     @property
     def image(self) -> str:
@@ -81,6 +81,6 @@ def opened(model: str, folder: Path, **more: Any) -> Iterator[Bed]:
         si = peer.connect()
         template = world.named(si, TEMPLATES[model])
         oracle.done(template.CreateSnapshot_Task("base", "", False, False))
-        found = Bed(peer, model, si, world.inventory(si), folder, Tap())
+        found = Bed(peer, model, si, world.inventory(si), folder, Wires(judged=True))
         yield found
-        assert not found.tap.faults
+        assert not found.wires.faults

@@ -20,7 +20,7 @@ from tests.contract.peers import who
 from tests.peers import oracle
 from tests.peers.vcsim import Vcsim, vcsim
 from tests.vsphere import world
-from tests.vsphere.faults import Wires
+from tests.vsphere.wire import Wires
 
 TESTBED = "faults"
 TAG = tag(TESTBED)

@@ -19,7 +19,7 @@ from provision.driver import Login, Target, Tls
 from provision.errors import PreflightError, Unreachable, Unsupported, UserError
 from tests.peers import certs, oracle
 from tests.peers.vcsim import Vcsim, vcsim, vim
-from tests.vsphere.wire import Tap
+from tests.vsphere.wire import Wires
 
 QUICK = Limits(connect_s=3, call_s=5)
 
@@ -57,10 +57,10 @@ def test_the_password_is_sent_only_to_the_server_that_is_meant(peer: Vcsim, tmp_
         (Tls(fingerprint="0" * 64), f"is {peer.fingerprint}, not {'0' * 64}"),
         (Tls(), "not trusted"),
     ):
-        password, tap = Password(peer.password), Tap()
+        password, wires = Password(peer.password), Wires()
         with pytest.raises(Unreachable, match=said) as told:
-            Vsphere(target(peer, password, tls=tls), QUICK, tap)
-        assert password.asked == 0 and tap.calls == []
+            Vsphere(target(peer, password, tls=tls), QUICK, wires)
+        assert password.asked == 0 and wires.log == []
         assert "openssl" in told.value.hint
 
 

@@ -75,7 +75,7 @@ def test_a_switch_is_a_vswitch_of_one_uplink_and_one_port_group(driver: Vsphere,
 def test_a_new_mtu_is_live_and_a_new_uplink_another_switch(driver: Vsphere, bed: Bed) -> None:
     driver.put(SWITCH)
     driver.put(replace(SWITCH, mtu=9000))
-    assert "RemoveVirtualSwitch" not in bed.tap.changes
+    assert "RemoveVirtualSwitch" not in bed.wires.changes
     driver.put(replace(SWITCH, uplink="vmnic2", mtu=9000))
     assert driver.read(key(SWITCH)) == replace(SWITCH, uplink="vmnic2", mtu=9000)
 
@@ -209,7 +209,7 @@ def test_an_image_is_uploaded_once_and_its_disk_never_goes(bed: Bed, driver: Vsp
         ours.put(want)
         assert ours.read(key(want)) == want
     assert sum("uploading" in s for s in said) >= 1
-    assert len(bed.tap.sent("CopyVirtualDisk_Task")) == 1
+    assert len(bed.wires.sent("CopyVirtualDisk_Task")) == 1
     base = bed.datastore / "provision" / image.digest[:16]
     assert {p.name for p in base.iterdir()} == {"disk.vmdk", "disk-flat.vmdk"}
     for want in wants:
@@ -217,7 +217,7 @@ def test_an_image_is_uploaded_once_and_its_disk_never_goes(bed: Bed, driver: Vsp
     # what the guests stood on stays for the next; nothing else does
     assert {p.name for p in (bed.datastore / "provision").iterdir()} == {image.digest[:16]}
     assert {p.name for p in base.iterdir()} == {"disk.vmdk", "disk-flat.vmdk"}
-    assert "Destroy_Task" not in bed.tap.changes
+    assert "Destroy_Task" not in bed.wires.changes
     ours.close()
 
 
@@ -248,7 +248,7 @@ def test_a_checkpoint_replaces_the_former(driver: Vsphere, bed: Bed) -> None:
     for _ in range(2):
         driver.checkpoint(("guest", "vm1"))
         assert [s.name for s in bed.vm().snapshot.rootSnapshotList] == ["provision-clean"]
-    assert all(c.args["memory"] for c in bed.tap.sent("CreateSnapshot_Task"))
+    assert all(c.named["memory"] for c in bed.wires.sent("CreateSnapshot_Task"))
 
 
 def test_a_new_shape_forgets_the_checkpoint(driver: Vsphere, bed: Bed) -> None:
@@ -261,9 +261,9 @@ def test_a_new_shape_forgets_the_checkpoint(driver: Vsphere, bed: Bed) -> None:
 
 def test_limits_change_while_the_guest_runs(driver: Vsphere, bed: Bed) -> None:
     both(driver, guest(bed.image))
-    bed.tap.calls.clear()
+    bed.wires.calm()
     driver.put(guest(bed.image, weight=512, cap_percent=50, pins=("0-1",), memory_reserve_mib=64))
-    assert bed.tap.changes == ["ReconfigVM_Task"]
+    assert bed.wires.changes == ["ReconfigVM_Task"]
     config = bed.vm().config
     assert config.cpuAllocation.shares.shares == 2000
     assert config.cpuAllocation.limit == round(driver.place.mhz / 2)
@@ -282,9 +282,9 @@ def test_a_rate_is_the_port_groups(driver: Vsphere, bed: Bed) -> None:
     assert (shaping.enabled, shaping.averageBandwidth, shaping.peakBandwidth) == (
         True, 400_000_000, 400_000_000,
     )  # fmt: skip
-    bed.tap.calls.clear()
+    bed.wires.calm()
     driver.put(guest(bed.image))
-    assert bed.tap.changes == ["UpdatePortGroup"]
+    assert bed.wires.changes == ["UpdatePortGroup"]
 
 
 @pytest.mark.parametrize(
@@ -305,10 +305,10 @@ def test_what_cannot_be_is_refused_before_anything_changes(
     driver.put(SWITCH)
     want = guest(bed.image, **more)
     assert any(said in words for words in driver.facts.unfit(want))
-    bed.tap.calls.clear()
+    bed.wires.calm()
     with pytest.raises(Unsupported, match=said):
         driver.put(want)
-    assert bed.tap.changes == []
+    assert bed.wires.changes == []
 
 
 def test_sriov_needs_functions_and_memory(driver: Vsphere, bed: Bed) -> None:

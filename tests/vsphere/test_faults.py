@@ -15,7 +15,7 @@ from provision.errors import DriverError, Unreachable, UserError
 from tests.peers.vcsim import vim, vmodl
 from tests.vsphere import day
 from tests.vsphere.day import STEPS, Bed, Step
-from tests.vsphere.faults import Call, Trouble, When
+from tests.vsphere.wire import Call, Trouble, When
 
 SAID = "said by the test"
 #: any call may end in these: the API's reference, RuntimeFault

@@ -18,8 +18,8 @@ from provision.resources import Resource, key
 from tests.peers.vcsim import vim
 from tests.vsphere import day
 from tests.vsphere.day import GUEST, STEPS, SWITCH, Bed, Step
-from tests.vsphere.faults import Call, Trouble, When
 from tests.vsphere.test_faults import each_step, record
+from tests.vsphere.wire import Call, Trouble, When
 
 #: what may well be done again, as no more comes of it: an upload starts anew in an empty folder
 REPEATABLE = {

@@ -19,8 +19,7 @@ from provision.resources import key
 from tests.peers.vcsim import vcsim
 from tests.vsphere import day
 from tests.vsphere.day import GUEST, NIC, STEPS, SWITCH, Bed
-from tests.vsphere.faults import Call
-from tests.vsphere.wire import judge
+from tests.vsphere.wire import Call, judge
 
 _support: Any = VmomiSupport
 #: privileges that every user has

@@ -19,8 +19,8 @@ from provision.resources import key
 from tests.peers import certs
 from tests.peers.vcsim import Vcsim, vcsim
 from tests.vsphere.day import SWITCH, TAG
-from tests.vsphere.faults import Wires
 from tests.vsphere.listener import listener, relay, says
+from tests.vsphere.wire import Wires
 
 QUICK = Limits(connect_s=2, call_s=2, task_s=5, tools_s=0)
 
