@@ -28,7 +28,7 @@ hypervisor:
   tls: {{{tls}}}
 guests: {{count: 2, memory: 512MiB, image: debian12, nic: {{model: {nic}, rate: {rate}}}}}
 uplinks: [vmnic1, "{second}"]
-load_generator: {{ssh: root@lg7, ports: [lg1, lg2]}}
+load_generator: {{ssh: root@lgvs, ports: [lg1, lg2]}}
 management: {{bridge: {management}, subnet: {subnet}}}
 """
 
@@ -63,7 +63,7 @@ def bed(request: pytest.FixtureRequest, shell: Shell) -> Iterator[Bed]:
         lab.template()
         wires = lab.wires
         programs = stack.enter_context(
-            behind_ssh(folder, [("lg7", wires.generator, wires.generator_address)])
+            behind_ssh(folder, [("lgvs", wires.generator, wires.generator_address)])
         )
         shell.env |= {"PATH": f"{programs}:{shell.env['PATH']}", "LAB_PASSWORD": SECRET}
         si = lab.peer.connect()
