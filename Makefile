@@ -8,7 +8,7 @@ demo: image
 	tools/demo
 
 test: test-setup image check
-	.venv/bin/python -m pytest
+	tools/test
 
 test-xen: test-setup image
 	.venv/bin/python -m pytest -m xen tests/live/test_xen_cut.py tests/live/test_xen_job.py tests/contract
