@@ -127,15 +127,7 @@ class Kvm:
 
     def _uplinks(self) -> tuple[UplinkFacts, ...]:
         """The host's NICs, and those that guests of ours have whole: the host sees none of them."""
-        there = self.net.uplinks()
-        names, given = {u.name for u in there}, []
-        for guest in self.guests.domains.names():
-            _, seen = self.guests.domains.find(guest)
-            for nic in seen.guest.nics if seen is not None else ():
-                if nic.model == sriov.PASSTHROUGH and nic.switch not in names and seen is not None:
-                    pci = seen.functions.get(nic.switch)
-                    given.append(UplinkFacts(nic.switch, nic.mac, pci, up=True, mtu=nic.mtu))
-        return (*there, *given)
+        return sriov.and_given(self.net.uplinks(), self.guests.domains.held())
 
     def _facts(self, machine: Machine, accel: str, why_not_faster: str) -> Facts:
         functions, models = sriov.look(self.host), dict(machine.models)

@@ -74,7 +74,7 @@ class Guests:
             if have == want:
                 return
             boot, ovs = self._boot(want), self._switches(want, net)
-            functions = self._functions(want, seen)
+            functions = sriov.give(self.host, want, seen.functions if seen is not None else {})
             if found is not None and seen is not None and self._mended(found, seen, want, net):
                 have = self.sight.as_is(found, seen, self.sight.net())
             differ = set() if have is None else set(changed(have, want))
@@ -163,7 +163,7 @@ class Guests:
         """Which of the switches are Open vSwitch's; raises DriverError where one is missing."""
         seen = view(self.host, ovs=True) if self.machine.simulated else net
         vnics = (want.management, *want.nics)
-        names = {v.switch for v in vnics if v.model not in (sriov.SRIOV, sriov.PASSTHROUGH)}
+        names = {v.switch for v in vnics if v.model not in sriov.HARDWARE}
         if absent := names - seen.links.keys() - seen.bridges.keys():
             raise DriverError(
                 f"guest {want.name} needs switch {', '.join(sorted(absent))}, which "
@@ -209,22 +209,6 @@ class Guests:
             initrd=boot.initrd,
             cmdline=boot.cmdline,
         )
-
-    def _functions(self, want: Guest, seen: Seen | None = None) -> dict[str, str]:
-        """The device of each NIC that has to give one; raises PreflightError.
-
-        A NIC that the guest has already is out of the host's sight, and what libvirt has of it.
-        """
-        models = {n.switch: n.model for n in want.nics if self.machine.models[n.model].direct}
-        if not models:
-            return {}
-        held = dict(seen.functions) if seen is not None else {}
-        found = {n: held[n] for n, m in models.items() if m == sriov.PASSTHROUGH and n in held}
-        host = sriov.look(self.host)
-        for model, number in ((sriov.SRIOV, 0), (sriov.PASSTHROUGH, sriov.WHOLE)):
-            found |= host.first((n for n, m in models.items() if m == model and n not in found),
-                                number)  # fmt: skip
-        return found
 
     def _make(self, want: Guest, body: Body, boot: Boot | None) -> None:
         """Where nothing is: restored if that is allowed and possible, else booted."""

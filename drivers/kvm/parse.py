@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from drivers.kvm.xml import FIRST_SLOT, KB_PER_MBIT, TYPES
-from drivers.libvirt.marks import address, marked
+from drivers.libvirt import hostdev
+from drivers.libvirt.marks import address, functions, marked
 from drivers.linux.slices import from_cpu_weight
-from drivers.linux.sriov import PASSTHROUGH, SRIOV
 from provision.resources import Guest, Vnic
 from provision.units import cpu_list, cpus
 
@@ -52,7 +51,7 @@ def parse(text: str, cpu_count: int, cgroup: int | None) -> Seen | None:
     lowest = backing[-1][0] if backing else ""
     devices = [*root.findall("devices/interface"), *root.findall("devices/hostdev")]
     interfaces = _in_order(devices)
-    given = {pci: nic for nic, pci in json.loads(mark.get("functions") or "{}").items()}
+    given = {pci: nic for nic, pci in functions(mark).items()}
     nics = [_vnic(found, asked, given) for found in interfaces]
     vcpus = int(_attr(root, "vcpu", "current") or root.findtext("vcpu") or 0)
     guest = Guest(
@@ -81,7 +80,7 @@ def parse(text: str, cpu_count: int, cgroup: int | None) -> Seen | None:
         machine=_attr(root, "os/type", "machine"),
         disk=_attr(root, "devices/disk/source", "file") or None,
         backing=backing,
-        functions={nic: pci for pci, nic in given.items()},
+        functions=functions(mark),
         taps=tuple(_attr(found, "target", "dev") for found in interfaces),
     )
 
@@ -121,12 +120,8 @@ def _vnic(found: ET.Element, asked: Mapping[str, Any], given: Mapping[str, str])
     """Its address is inside the guest, out of libvirt's sight: the one that was asked for."""
     mac = _attr(found, "mac", "address")
     slot = int(_attr(found, "address", "slot") or "0", 16) - FIRST_SLOT
-    if found.tag == "hostdev":
-        pci = _pci(found)
-        return _hardware(PASSTHROUGH, given.get(pci, pci), _meant(asked, slot).get("mac", ""), slot,
-                         asked)  # fmt: skip
-    if found.get("type") == "hostdev":
-        return _hardware(SRIOV, _pci(found), mac, slot, asked)  # whose it is, the host says
+    if (hardware := hostdev.vnic(found, slot, asked, given)) is not None:
+        return hardware
     return Vnic(
         switch=_attr(found, "source", "bridge"),
         model=_attr(found, "model", "type"),
@@ -135,24 +130,6 @@ def _vnic(found: ET.Element, asked: Mapping[str, Any], given: Mapping[str, str])
         mtu=int(_attr(found, "mtu", "size") or ODD),
         rate_mbit=_rate(found),
     )
-
-
-def _pci(found: ET.Element) -> str:
-    source = found.find("source/address")
-    parts = [int((source.get(w) if source is not None else None) or "0", 16)
-             for w in ("domain", "bus", "slot", "function")]  # fmt: skip
-    return "{:04x}:{:02x}:{:02x}.{:x}".format(*parts)
-
-
-def _meant(asked: Mapping[str, Any], slot: int) -> Mapping[str, Any]:
-    nics: Sequence[Mapping[str, Any]] = asked["nics"]
-    return nics[slot - 1] if 0 < slot <= len(nics) else {}
-
-
-def _hardware(model: str, switch: str, mac: str, slot: int, asked: Mapping[str, Any]) -> Vnic:
-    at = address(mac, slot, asked)
-    mtu = int(_meant(asked, slot).get("mtu", ODD)) if at else ODD
-    return Vnic(switch=switch, model=model, mac=mac, address=at, mtu=mtu)
 
 
 def _rate(found: ET.Element) -> int | None:

@@ -46,21 +46,8 @@ class Sight:
         """The host's network, where guests are on it."""
         return View({}, {}) if self.domains.machine.simulated else view(self.host, ovs=True)
 
-    def placed(self, guest: Guest) -> Guest:
-        """With the NIC whose virtual function each hardware vNIC is, in place of its address."""
-        if not any(nic.model == sriov.SRIOV for nic in guest.nics):
-            return guest
-        functions = sriov.look(self.host)
-        nics = [
-            replace(n, switch=functions.nic_of(n.switch) or f"({n.switch} is gone)")
-            if n.model == sriov.SRIOV
-            else n
-            for n in guest.nics
-        ]
-        return replace(guest, nics=tuple(nics))
-
     def as_is(self, found: Any, seen: Seen, net: View) -> Guest:
-        guest = self.placed(seen.guest)
+        guest = sriov.placed(self.host, seen.guest)
         if seen.disk is not None and not self.disks.there(seen.disk):
             guest = replace(guest, image=f"{seen.disk} is gone")
         if not seen.active:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from drivers.libvirt import marks
+from drivers.libvirt import hostdev, marks
 from drivers.libvirt.marks import domain_name, domain_uuid, metadata, tap
 from drivers.linux.slices import cpu_weight
-from drivers.linux.sriov import PASSTHROUGH, SRIOV
+from drivers.linux.sriov import HARDWARE
 from provision.errors import Unsupported
 from provision.resources import Guest, Vnic
 
@@ -73,10 +72,7 @@ def quota_us(guest: Guest) -> int:
 def mark(guest: Guest, body: Body) -> ET.Element:
     """Our metadata, as ``marks.mark``."""
     base = body.backing[-1][0] if body.backing else ""
-    found = marks.mark(guest, body.testbed, body.started, base)
-    if body.functions:
-        found.set("functions", json.dumps(dict(body.functions), sort_keys=True))
-    return found
+    return marks.mark(guest, body.testbed, body.started, base, body.functions)
 
 
 def domain(guest: Guest, body: Body, bare: bool = False) -> str:
@@ -106,8 +102,10 @@ def interface(vnic: Vnic, guest: str, number: int, body: Body) -> ET.Element:
     if slot > LAST_SLOT:
         most = LAST_SLOT - FIRST_SLOT
         raise Unsupported(f"guest {guest}: a guest has at most {most} vNICs besides management")
-    if vnic.model in (SRIOV, PASSTHROUGH):
-        return _device(vnic, body.functions[vnic.switch], slot)
+    if vnic.model in HARDWARE:
+        nic = hostdev.element(vnic, body.functions[vnic.switch])
+        _slot(nic, slot)
+        return nic
     nic = ET.Element("interface", type="bridge")
     _sub(nic, "mac", address=vnic.mac)
     _sub(nic, "source", bridge=vnic.switch)
@@ -121,26 +119,6 @@ def interface(vnic: Vnic, guest: str, number: int, body: Body) -> ET.Element:
     _sub(nic, "model", type=vnic.model)
     _sub(nic, "mtu", size=str(vnic.mtu))
     _sub(nic, "rom", enabled="no")  # nothing boots from the network
-    _slot(nic, slot)
-    return nic
-
-
-def _device(vnic: Vnic, pci: str, slot: int) -> ET.Element:
-    """A virtual function, or a whole NIC: libvirt binds it to vfio-pci, and back at the end.
-
-    It gives a function its MAC; a whole NIC has its own.
-    """
-    domain, bus, rest = pci.split(":")
-    device, _, function = rest.partition(".")
-    parts = {"domain": domain, "bus": bus, "slot": device, "function": function}
-    at = {word: f"0x{part}" for word, part in parts.items()}
-    if vnic.model == PASSTHROUGH:
-        nic = ET.Element("hostdev", mode="subsystem", type="pci", managed="yes")
-    else:
-        nic = ET.Element("interface", type="hostdev", managed="yes")
-        _sub(nic, "mac", address=vnic.mac)
-        at["type"] = "pci"
-    _sub(_sub(nic, "source"), "address", **at)
     _slot(nic, slot)
     return nic
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -12,6 +12,7 @@ import libvirt
 from drivers.libvirt.connect import Connection, told
 from drivers.libvirt.marks import domain_name
 from provision.errors import DriverError, Foreign
+from provision.resources import Guest
 
 GONE = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_NO_DOMAIN_SNAPSHOT)
 SNAPSHOTS = libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
@@ -23,6 +24,12 @@ class Marked(Protocol):
 
     @property
     def testbed(self) -> str: ...
+
+    @property
+    def guest(self) -> Guest: ...
+
+    @property
+    def functions(self) -> Mapping[str, str]: ...
 
 
 S = TypeVar("S", bound=Marked)
@@ -88,6 +95,12 @@ class Domains(Generic[S]):
                 guest = name.removeprefix(prefix)
                 if self.find(guest)[1] is not None:
                     yield guest
+
+    def held(self) -> Iterator[tuple[Guest, Mapping[str, str]]]:
+        """The guests that there are, each with the PCI addresses of what its NICs gave it."""
+        for name in self.names():
+            if (seen := self.find(name)[1]) is not None:
+                yield seen.guest, seen.functions
 
 
 def stop(found: Any) -> None:

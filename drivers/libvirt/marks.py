@@ -29,14 +29,24 @@ def tap(testbed: str, guest: str, number: int) -> str:
     return f"pv{blake2s(f'{testbed}/{guest}'.encode(), digest_size=4).hexdigest()}n{number}"
 
 
-def mark(guest: Guest, testbed: str, started: str, base: str) -> ET.Element:
+def mark(
+    guest: Guest, testbed: str, started: str, base: str, functions: Mapping[str, str]
+) -> ET.Element:
     """Our metadata, without its namespace: whose it is, and what libvirt has no place for.
 
-    ``base`` is the image's disk.
+    ``base`` is the image's disk; ``functions`` are the PCI addresses of what NICs gave.
     """
     found = ET.Element("guest", testbed=testbed, name=guest.name, started=started, base=base)
     found.text = json.dumps(dump(guest), sort_keys=True)
+    if functions:
+        found.set("functions", json.dumps(dict(functions), sort_keys=True))
     return found
+
+
+def functions(found: ET.Element) -> dict[str, str]:
+    """Those of a mark."""
+    told: dict[str, str] = json.loads(found.get("functions") or "{}")
+    return told
 
 
 def metadata(found: ET.Element) -> ET.Element:

@@ -7,16 +7,16 @@ function says in ``sriov_totalvfs`` how many it could have, and has as many as a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from drivers.linux.links import sections
-from provision.driver import NicModel
+from provision.driver import NicModel, UplinkFacts
 from provision.errors import PreflightError
 from provision.host import Host
 from provision.resources import Guest
 
-SRIOV, PASSTHROUGH = "sriov", "passthrough"
+HARDWARE = SRIOV, PASSTHROUGH = "sriov", "passthrough"
 NO_IOMMU = (
     "the host has no IOMMU in force: put intel_iommu=on iommu=pt (AMD: iommu=pt) on its kernel's "
     "command line, and VT-d or AMD-Vi on in its firmware"
@@ -25,6 +25,7 @@ NO_IOMMU = (
 _LOOK = r"""
 cd "$1" || exit
 echo @@iommu; ls kernel/iommu_groups 2>/dev/null | head -n 1
+echo @@pciback; [ ! -d bus/pci/drivers/pciback ] || ls bus/pci/drivers/pciback
 echo @@physical
 for d in class/net/*/device; do
   [ -e "$d/sriov_totalvfs" ] || continue
@@ -77,12 +78,17 @@ class Virtual:
 
 @dataclass(frozen=True, slots=True)
 class Functions:
-    """All of a host. ``iommu``: whether any device is in a group."""
+    """All of a host. ``iommu``: whether any device is in a group.
+
+    ``pciback`` is the folder of Xen's driver for devices that are given away: its devices, and
+    more; empty where there is no such driver.
+    """
 
     host: str
     iommu: bool
     physical: Mapping[str, Physical]
     virtual: tuple[Virtual, ...]
+    pciback: frozenset[str] = frozenset()
 
     def made(self, nic: str) -> int:
         found = self.physical.get(nic)
@@ -97,13 +103,18 @@ class Functions:
         ids = {p.function_id for p in self.physical.values()} - {""}
         return replace(model, pci_ids=tuple(sorted(ids)))
 
-    def unfit(self, guest: Guest) -> Iterator[str]:
-        """Each objection to a guest with virtual functions, with the spec's path."""
+    def unfit(self, guest: Guest, lack: str | None = None) -> Iterator[str]:
+        """Each objection to a guest with hardware for vNICs, with the spec's path.
+
+        ``lack`` is what the host lacks for any of it; by default Linux's own IOMMU is looked at.
+        """
+        if lack is None:
+            lack = "" if self.iommu else NO_IOMMU
         for nic in guest.nics:
-            if nic.model not in (SRIOV, PASSTHROUGH):
+            if nic.model not in HARDWARE:
                 continue
-            if not self.iommu:
-                yield f"guests.nic.model: {nic.model}: {NO_IOMMU}"
+            if lack:
+                yield f"guests.nic.model: {nic.model}: {lack}"
             if nic.rate_mbit is not None:
                 yield f"guests.nic.rate: what could shape has no sight of a {nic.model} vNIC"
             if nic.model == PASSTHROUGH:
@@ -115,11 +126,13 @@ class Functions:
                     f"functions; NICs that have: {there}"
                 )
 
-    def first(self, nics: Iterable[str], number: int = 0) -> dict[str, str]:
-        """The PCI address of each NIC's first virtual function, checked to be given away.
+    def first(
+        self, nics: Iterable[str], number: int = 0, judge: Judge | None = None
+    ) -> dict[str, str]:
+        """The PCI address of each NIC's first virtual function, ``judge``d to be given away.
 
-        With ``number`` WHOLE, of the NIC itself. Raises PreflightError where there is none, no
-        IOMMU, or a group that others are in.
+        With ``number`` WHOLE, of the NIC itself. Raises PreflightError where there is none, and
+        what the judge raises.
         """
         by_nic = {v.nic: v for v in self.virtual if v.number == number}
         found = {}
@@ -127,16 +140,70 @@ class Functions:
             if (one := by_nic.get(nic)) is None:
                 lacks = "is no PCI device" if number == WHOLE else "has no virtual function made"
                 raise PreflightError(f"{nic} of {self.host} {lacks}")
-            if not self.iommu or not one.group:
-                raise PreflightError(f"{one.pci} of {self.host}: {NO_IOMMU}")
-            if others := [pci for pci in one.group if pci != one.pci]:
-                raise PreflightError(
-                    f"{one.pci}, {nic}'s, shares its IOMMU group with "
-                    f"{', '.join(others)}: all of a group go to a guest, or none",
-                    hint="another slot, or firmware with ACS on",
-                )
+            (judge or alone)(self, one)
             found[nic] = one.pci
         return found
+
+
+Judge = Callable[[Functions, Virtual], None]
+
+
+def alone(seen: Functions, one: Virtual) -> None:
+    """Raise PreflightError where there is no IOMMU of Linux's, or a group that others are in."""
+    if not seen.iommu or not one.group:
+        raise PreflightError(f"{one.pci} of {seen.host}: {NO_IOMMU}")
+    if others := [pci for pci in one.group if pci != one.pci]:
+        raise PreflightError(
+            f"{one.pci}, {one.nic}'s, shares its IOMMU group with "
+            f"{', '.join(others)}: all of a group go to a guest, or none",
+            hint="another slot, or firmware with ACS on",
+        )
+
+
+def give(
+    host: Host, want: Guest, held: Mapping[str, str], judge: Judge | None = None
+) -> dict[str, str]:
+    """The device of each NIC that has to give one to a guest; raises PreflightError.
+
+    A whole NIC that the guest has already (``held``) is out of the host's sight.
+    """
+    models = {n.switch: n.model for n in want.nics if n.model in HARDWARE}
+    if not models:
+        return {}
+    found = {n: held[n] for n, m in models.items() if m == PASSTHROUGH and n in held}
+    seen = look(host)
+    for model, number in ((SRIOV, 0), (PASSTHROUGH, WHOLE)):
+        names = [n for n, m in models.items() if m == model and n not in found]
+        found |= seen.first(names, number, judge)
+    return found
+
+
+def placed(host: Host, guest: Guest) -> Guest:
+    """With the NIC whose virtual function each hardware vNIC is, in place of its address."""
+    if not any(nic.model == SRIOV for nic in guest.nics):
+        return guest
+    seen = look(host)
+    nics = [
+        replace(n, switch=seen.nic_of(n.switch) or f"({n.switch} is gone)")
+        if n.model == SRIOV
+        else n
+        for n in guest.nics
+    ]
+    return replace(guest, nics=tuple(nics))
+
+
+def and_given(
+    there: tuple[UplinkFacts, ...], held: Iterable[tuple[Guest, Mapping[str, str]]]
+) -> tuple[UplinkFacts, ...]:
+    """A host's NICs, and those that guests have whole: each guest with the devices of its NICs."""
+    names = {u.name for u in there}
+    given = [
+        UplinkFacts(nic.switch, nic.mac, functions.get(nic.switch), up=True, mtu=nic.mtu)
+        for guest, functions in held
+        for nic in guest.nics
+        if nic.model == PASSTHROUGH and nic.switch not in names
+    ]
+    return (*there, *given)
 
 
 def look(host: Host) -> Functions:
@@ -149,6 +216,7 @@ def look(host: Host) -> Functions:
         bool(seen.get("iommu")),
         {w[0]: Physical(w[1], int(w[2]), int(w[3]), _id(w[4] if w[4:] else "")) for w in physical},
         tuple(Virtual(w[0], int(w[1]), w[2], tuple(w[3:])) for w in virtual),
+        frozenset(seen.get("pciback", "").split()),
     )
 
 

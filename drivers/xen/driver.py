@@ -19,7 +19,9 @@ from drivers.dom0.grub import Grub
 from drivers.dom0.knobs import Knobs
 from drivers.libvirt.connect import Connection, connect, words
 from drivers.libvirt.disks import Disks
+from drivers.linux import sriov
 from drivers.linux.net import FLAVOURS, LinuxNet
+from drivers.xen import direct
 from drivers.xen.domains import Domains
 from drivers.xen.facts import (
     CAPABILITIES,
@@ -128,9 +130,10 @@ class Xen:
     def usage(self) -> Usage:
         counts, named = count(self.host), self.guests.domains.by_id()
         busy = {guest: counts.domains[n] for n, guest in named.items() if n in counts.domains}
-        return Usage(
-            counts.at_s, counts.host_busy_s, busy, counts.nics, counts.dom0_busy_s, counts.irqs
-        )
+        # a NIC with virtual functions may count its own frames only, or those of all
+        vague = {u.name for u in self.facts.uplinks if u.vfs}
+        nics = {name: figures for name, figures in counts.nics.items() if name not in vague}
+        return Usage(counts.at_s, counts.host_busy_s, busy, nics, counts.dom0_busy_s, counts.irqs)
 
     def evidence(self, key: Key) -> Mapping[str, str]:
         kind, name = key
@@ -177,8 +180,14 @@ class Xen:
                 ])  # fmt: skip
             yield tuning
 
+    def _unfit(self, guest: Guest, functions: sriov.Functions) -> Iterator[str]:
+        image = self._target.image
+        ours = image is not None and image.kernel is not None
+        yield from unfit(guest, self._machine, self._target)
+        yield from functions.unfit(guest, direct.lack(guest, self._machine, functions, ours=ours))
+
     def _facts(self) -> Facts:
-        machine, uplinks = self._machine, self.net.uplinks()
+        machine, uplinks, functions = self._machine, self.net.uplinks(), sriov.look(self.host)
         knobs = {BOOT[1]: boot.text(boot.of_xen(machine.dom0)), **self.knobs.knobs(machine.dom0)}
         return Facts(
             hypervisor="xen",
@@ -187,11 +196,11 @@ class Xen:
             cpus=machine.cpus,
             memory_mib=machine.memory_mib,
             accel=next((v for v, why in machine.virts.items() if not why), "pv"),
-            nic_models=MODELS,
+            nic_models=dict(MODELS) | {sriov.SRIOV: functions.seen_as(MODELS[sriov.SRIOV])},
             words=WORDS,
             switch_flavours=FLAVOURS,
             kinds=frozenset({Guest.kind, Tuning.kind}) | self.net.kinds,
-            uplinks=uplinks,
+            uplinks=sriov.and_given(uplinks, self.guests.domains.held()),
             addresses=self.net.addresses(),
             cannot=cannot(machine, self._grub.why_not()),
             change=changes(),
@@ -200,7 +209,7 @@ class Xen:
             knobs=knobs | self.knobs.served(u.name for u in uplinks),
             tunings=self._tunings,
             notes=self.net.notes(),
-            unfit=lambda guest: unfit(guest, machine, self._target),
+            unfit=lambda guest: self._unfit(guest, functions),
             virts=machine.virts,
             beside={model: model for model in EMULATED},
             mac_prefix=MAC_PREFIX,

@@ -11,6 +11,7 @@ from drivers.dom0.look import State, state
 from drivers.libvirt.marks import vnics
 from drivers.linux.links import sections
 from drivers.linux.net import FLAVOURS
+from drivers.linux.sriov import PASSTHROUGH, SRIOV
 from drivers.xen.xml import HVM, NETFRONT, PV, PVH
 from provision.capabilities import MODEL, SWITCH, Capabilities
 from provision.driver import Change, NicModel, Target
@@ -24,8 +25,10 @@ MODELS: Mapping[str, NicModel] = {
     NETFRONT: NicModel(NETFRONT, (), ("vif",)),
     "rtl8139": NicModel("rtl8139", ("10ec:8139",), ("8139cp", "8139too"), 1500),
     "e1000": NicModel("e1000", ("8086:100e",), ("e1000",), 9000),
+    SRIOV: NicModel(SRIOV, (), (), 9000, direct=True),
+    PASSTHROUGH: NicModel(PASSTHROUGH, (), (), 9000, direct=True, whole=True),
 }
-EMULATED = frozenset(MODELS) - {NETFRONT}
+EMULATED = frozenset({"rtl8139", "e1000"})
 WORDS = {"paravirtual": NETFRONT, "emulated": "rtl8139"}
 LIVE = ("weight", "cap_percent", "pins")
 RESTART = ("vcpus", "memory_mib", "management", "nics", "accel", "running")
@@ -34,16 +37,13 @@ _BOOTS = "the hypervisor's boot options are taken when the host boots"
 _GRUB = "GRUB and update-grub in dom0"
 _SCHED = "the scheduler credit2 or credit"
 _QEMU = "HVM guests: a CPU with VT-x or SVM, and Xen's QEMU in dom0"
+_GIVES = "an IOMMU that Xen uses, and xen-pciback in dom0"
 #: whatever the host; what else it must have, it is asked for
 CAPABILITIES = Capabilities(
     nic_models=MODELS,
     words=WORDS,
     switches=FLAVOURS,
     refused={
-        f"{MODEL}=sriov": "not built: Xen holds the IOMMU itself, so dom0 has no groups to check "
-        "what a function shares",
-        f"{MODEL}=passthrough": "not built: Xen holds the IOMMU itself, so dom0 has no groups to "
-        "check what a NIC shares",
         "guests.cpu.emulator_pin": "what works for guests is in dom0: dom0.pin",
         "guests.cpu.reserve_percent": "Xen's schedulers reserve no CPU time; give the guest CPUs "
         "of its own: guests.cpu.pin",
@@ -73,6 +73,8 @@ CAPABILITIES = Capabilities(
         "dom0.irq_affinity": "uplinks with interrupts of their own; irqbalance is stopped",
         f"{SWITCH}=ovs": "Open vSwitch in dom0",
         **{f"{MODEL}={model}": _QEMU for model in sorted(EMULATED)},
+        f"{MODEL}={SRIOV}": f"{_GIVES}, and uplinks with virtual functions; no checkpoint",
+        f"{MODEL}={PASSTHROUGH}": f"{_GIVES}; no checkpoint",
     },
 )  # fmt: skip
 _PROBE = """
@@ -87,7 +89,8 @@ echo @@cpu; grep -m1 '^model name' /proc/cpuinfo || :
 class Machine:
     """The hypervisor's host; ``dom0`` is as it was when we came.
 
-    ``virts`` are the ways to virtualize guests, each with what hinders it.
+    ``virts`` are the ways to virtualize guests, each with what hinders it; ``caps`` are the words
+    of Xen's virt_caps.
     """
 
     name: str
@@ -98,6 +101,7 @@ class Machine:
     virts: Mapping[str, str]
     root: bool
     qemu_img: bool
+    caps: frozenset[str] = frozenset()
 
 
 def look(conn: Any, host: Host) -> Machine:
@@ -117,6 +121,7 @@ def look(conn: Any, host: Host) -> Machine:
         virts=virts(seen["caps"]),
         root=seen["root"] == "0",
         qemu_img=bool(seen["qemu"]),
+        caps=frozenset(seen["caps"].split()),
     )
 
 
@@ -176,7 +181,7 @@ def refuse(want: Guest, machine: Machine) -> None:
         if vnic.model not in MODELS:
             has = ", ".join(MODELS)
             raise Unsupported(f"guest {name}: no vNIC model {vnic.model!r} here; there are: {has}")
-        if vnic.model != NETFRONT and want.accel != HVM:
+        if vnic.model in EMULATED and want.accel != HVM:
             raise Unsupported(f"guest {name}: {vnic.model} is emulated: only HVM guests have it")
     if reason := machine.virts.get(want.accel, "unknown here"):
         raise Unsupported(f"guest {name}: {want.accel}: {reason}")

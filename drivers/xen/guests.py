@@ -19,7 +19,9 @@ from drivers.libvirt.disks import Boot, Disks
 from drivers.libvirt.domains import SAVED, stop, vanish
 from drivers.libvirt.marks import PREFIX, URN, domain_name, mark, vnics
 from drivers.libvirt.wires import rewire, wired
+from drivers.linux import sriov
 from drivers.linux.links import View, view
+from drivers.xen import direct
 from drivers.xen.domains import Domains, effective
 from drivers.xen.facts import LIVE, Machine, refuse
 from drivers.xen.xml import Body, Seen, domain
@@ -83,14 +85,15 @@ class Guests:
             if have == want:
                 return
             boot, ovs = self._boot(want), self._switches(want, net)
-            body = self._body(want, boot, ovs, seen)
+            functions = direct.claim(self.host, want, seen)
+            body = self._body(want, boot, ovs, functions, seen)
             if found and seen and have and self._mended(found, seen, want, net):
                 have = self._as_is(found, seen, view(self.host, ovs=True), now)
             differ = set() if have is None else set(changed(have, want))
             if found is None or seen is None or have is None or "image" in differ:
                 self._clear(want.name, found)
                 self.disks.make(want.name, boot, self._seed(want))
-                self._start(want, self._body(want, boot, ovs, None))
+                self._start(want, self._body(want, boot, ovs, functions, None))
             elif have.running and differ <= {*LIVE}:
                 self._change(found, want, body, now)
             elif differ:
@@ -108,9 +111,12 @@ class Guests:
             )
 
     def drop(self, name: str) -> None:
-        """As ``Driver.drop``: the domain, its disks and console."""
-        found, _ = self.domains.own(name)
+        """As ``Driver.drop``: the domain, its disks and console; its devices are dom0's again."""
+        found, seen = self.domains.own(name)
         with told(f"drop guest {name}"):
+            if found is not None and seen is not None and seen.functions:
+                stop(found)
+                direct.returned(self.host, seen)
             self._clear(name, found)
             self.disks.tidy()
 
@@ -163,7 +169,7 @@ class Guests:
         return self.host.run("sh", "-c", _CONSOLE, "console", *words, check=False)
 
     def _as_is(self, found: Any, seen: Seen, net: View, now: State) -> Guest:
-        guest = seen.guest
+        guest = sriov.placed(self.host, seen.guest)
         if not self.disks.there(seen.disk):
             guest = replace(guest, image=f"{seen.disk} is gone")
         if not seen.active:
@@ -225,7 +231,7 @@ class Guests:
 
     def _switches(self, want: Guest, net: View) -> frozenset[str]:
         """Which of the switches are Open vSwitch's; raises DriverError where one is missing."""
-        names = {vnic.switch for vnic in vnics(want)}
+        names = {vnic.switch for vnic in vnics(want) if vnic.model not in sriov.HARDWARE}
         if absent := names - net.links.keys() - net.bridges.keys():
             raise DriverError(
                 f"guest {want.name} needs switch {', '.join(sorted(absent))}, which "
@@ -243,7 +249,10 @@ class Guests:
             )
         return self.disks.place(image, self._say(want))
 
-    def _body(self, want: Guest, boot: Boot, ovs: frozenset[str], seen: Seen | None) -> Body:
+    def _body(
+        self, want: Guest, boot: Boot, ovs: frozenset[str],
+        functions: Mapping[str, str], seen: Seen | None,
+    ) -> Body:  # fmt: skip
         """All but the guest's own fields; from ``seen`` where that stays as it is."""
         return Body(
             testbed=self.target.testbed,
@@ -254,6 +263,7 @@ class Guests:
             initrd=boot.initrd,
             cmdline=boot.cmdline,
             ovs=ovs,
+            functions=functions,
         )
 
     def _seed(self, want: Guest) -> bytes | None:
@@ -270,4 +280,5 @@ class Guests:
 def _mark_text(want: Guest, body: Body) -> str:
     import xml.etree.ElementTree as ET
 
-    return ET.tostring(mark(want, body.testbed, "booted", body.base), encoding="unicode")
+    found = mark(want, body.testbed, "booted", body.base, body.functions)
+    return ET.tostring(found, encoding="unicode")

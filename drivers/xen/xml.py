@@ -10,16 +10,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from drivers.libvirt import hostdev
 from drivers.libvirt.marks import (
     address,
     domain_name,
     domain_uuid,
+    functions,
     mark,
     marked,
     metadata,
     tap,
     vnics,
 )
+from drivers.linux.sriov import HARDWARE, PASSTHROUGH
 from provision.resources import Guest, Vnic
 from provision.units import cpu_list, cpus
 
@@ -43,7 +46,8 @@ class Body:
     """What a domain has besides its Guest; files are on dom0.
 
     ``base`` is the image's disk, below the overlay ``disk``; ``ovs`` are the switches that are
-    Open vSwitch's; ``kernel`` None = the disk boots itself.
+    Open vSwitch's; ``kernel`` None = the disk boots itself; ``functions`` are the PCI addresses of
+    what NICs give, by their names.
     """
 
     testbed: str
@@ -54,13 +58,15 @@ class Body:
     initrd: str | None = None
     cmdline: str = ""
     ovs: frozenset[str] = field(default_factory=frozenset)
+    functions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
     """A domain of ours, as libvirt tells it. ``active``: there is one, which may be paused.
 
-    ``asked`` is the Guest that was put, as plain data; ``taps`` are dom0's ends of the vNICs.
+    ``asked`` is the Guest that was put, as plain data; ``taps`` are dom0's ends of the vNICs, "" =
+    it is hardware; ``functions`` as Body's.
     """
 
     guest: Guest
@@ -70,6 +76,7 @@ class Seen:
     base: str
     disk: str
     taps: tuple[str, ...]
+    functions: Mapping[str, str]
 
 
 def domain(guest: Guest, body: Body) -> str:
@@ -77,7 +84,7 @@ def domain(guest: Guest, body: Body) -> str:
     root = ET.Element("domain", type="xen")
     _sub(root, "name", domain_name(body.testbed, guest.name))
     _sub(root, "uuid", str(domain_uuid(body.testbed, guest.name)))
-    root.append(metadata(mark(guest, body.testbed, "booted", body.base)))
+    root.append(metadata(mark(guest, body.testbed, "booted", body.base, body.functions)))
     _sub(root, "memory", str(guest.memory_mib * 1024), unit="KiB")
     _sub(root, "vcpu", str(guest.vcpus))
     if guest.pins:
@@ -89,6 +96,9 @@ def domain(guest: Guest, body: Body) -> str:
         features = _sub(root, "features")
         for feature in ("acpi", "apic", "pae"):
             _sub(features, feature)
+    elif guest.accel == PV and body.functions:
+        # room for the device's own memory, as xl makes it by itself
+        _sub(_sub(_sub(root, "features"), "xen"), "e820_host", state="on")
     _sub(root, "on_crash", "destroy")
     devices = _sub(root, "devices")
     _disk(devices, ROOT, body.disk, "qcow2")
@@ -109,8 +119,9 @@ def parse(text: str, cpu_count: int) -> Seen | None:
         return None
     found, asked = ours
     active = root.get("id", "-1") != "-1"
-    interfaces = root.findall("devices/interface")
-    nics = [_vnic(one, number, asked) for number, one in enumerate(interfaces)]
+    interfaces = _in_order(root, asked)
+    given = {pci: nic for nic, pci in functions(found).items()}
+    nics = [_vnic(one, number, asked, given) for number, one in enumerate(interfaces)]
     machine = _attr(root, "os/type", "machine")
     vcpus = int(root.findtext("vcpu") or 0)
     testbed, name = found.get("testbed", ""), found.get("name", "")
@@ -130,7 +141,7 @@ def parse(text: str, cpu_count: int) -> Seen | None:
     return Seen(
         guest, testbed, asked, active, found.get("base", ""),
         _attr(root, "devices/disk/source", "file"),
-        tuple(_attr(one, "target", "dev") for one in interfaces),
+        tuple(_attr(one, "target", "dev") for one in interfaces), functions(found),
     )  # fmt: skip
 
 
@@ -150,7 +161,7 @@ def _boot(root: ET.Element, guest: Guest, body: Body) -> None:
         _sub(boot, "kernel", body.kernel)
         if body.initrd is not None:
             _sub(boot, "initrd", body.initrd)
-        emulated = any(v.model != NETFRONT for v in vnics(guest))
+        emulated = any(v.model not in (NETFRONT, *HARDWARE) for v in vnics(guest))
         words = [console(body.cmdline, guest.accel), *([KEEP_NICS] if emulated else [])]
         _sub(boot, "cmdline", " ".join(words))
     elif guest.accel == HVM:
@@ -160,6 +171,8 @@ def _boot(root: ET.Element, guest: Guest, body: Body) -> None:
 
 
 def _interface(vnic: Vnic, guest: str, number: int, body: Body) -> ET.Element:
+    if vnic.model in HARDWARE:
+        return hostdev.element(vnic, body.functions[vnic.switch])
     nic = ET.Element("interface", type="bridge")
     _sub(nic, "mac", address=vnic.mac)
     _sub(nic, "source", bridge=vnic.switch)
@@ -181,7 +194,20 @@ def _disk(devices: ET.Element, name: str, path: str, form: str) -> None:
     _sub(disk, "target", dev=name, bus="xen")
 
 
-def _vnic(found: ET.Element, number: int, asked: Mapping[str, Any]) -> Vnic:
+def _in_order(root: ET.Element, asked: Mapping[str, Any]) -> list[ET.Element]:
+    """As they were asked for: libvirt has whole devices apart from interfaces."""
+    nets, whole = root.findall("devices/interface"), root.findall("devices/hostdev")
+    found = []
+    for vnic in (asked["management"], *asked["nics"]):
+        found += [kind.pop(0) for kind in [whole if vnic["model"] == PASSTHROUGH else nets] if kind]
+    return [*found, *nets, *whole]
+
+
+def _vnic(
+    found: ET.Element, number: int, asked: Mapping[str, Any], given: Mapping[str, str]
+) -> Vnic:
+    if (hardware := hostdev.vnic(found, number, asked, given)) is not None:
+        return hardware
     mac = _attr(found, "mac", "address")
     rate = _attr(found, "bandwidth/outbound", "average")
     return Vnic(

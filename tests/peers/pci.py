@@ -34,6 +34,7 @@ class Tree:
     iommu: bool = True
     made: dict[str, int] = field(default_factory=dict)
     refuses: int = 0
+    bound: dict[str, str] = field(default_factory=dict)
 
     def device(self, pci: str) -> Path:
         return self.root / "devices" / "pci0000:3a" / pci
@@ -50,6 +51,25 @@ class Tree:
         (net / "device").symlink_to(at)
         self.made[pci] = 0
         self._group(pci)
+
+    def pciback(self, *devices: str) -> None:
+        """Xen's driver for devices that are given away is there, and has these; NICs have i40e."""
+        self.bound = {**dict.fromkeys(self.made, "i40e"), **dict.fromkeys(devices, "pciback")}
+        self.bind()
+
+    def bind(self) -> None:
+        """Devices are with the drivers that ``bound`` says."""
+        bus = self.root / "bus" / "pci"
+        shutil.rmtree(bus, ignore_errors=True)
+        for driver in {"pciback", *self.bound.values()}:
+            (bus / "drivers" / driver).mkdir(parents=True)
+            (bus / "drivers" / driver / "new_id").touch()
+        (bus / "devices").mkdir()
+        for pci, driver in self.bound.items():
+            (self.device(pci) / "driver").unlink(missing_ok=True)
+            (self.device(pci) / "driver").symlink_to(bus / "drivers" / driver)
+            (bus / "drivers" / driver / pci).symlink_to(self.device(pci))
+            (bus / "devices" / pci).symlink_to(self.device(pci))
 
     def read(self, pci: str) -> str:
         return f"{self.made[pci]}\n"

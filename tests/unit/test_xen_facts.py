@@ -28,6 +28,7 @@ DOM0 = State(INFO, VCPUS, xl.Share("Domain-0", 0, 256, 0), 1024, VCPUS, ())
 MACHINE = Machine(
     "xen1", cpus=4, memory_mib=7168, version="Xen 4.17.7", dom0=DOM0,
     virts=facts.virts("pv hvm hvm_directio"), root=True, qemu_img=True,
+    caps=frozenset({"pv", "hvm", "hvm_directio"}),
 )  # fmt: skip
 NO_VTX = replace(MACHINE, virts=facts.virts("pv"))
 VNIC = Vnic("b1", "netfront", "00:16:3e:00:00:01", "198.18.1.2/24")

@@ -60,6 +60,47 @@ def test_libvirt_takes_it_and_it_reads_back_equal(guest: Guest, body: Body) -> N
     assert seen.taps == tuple(tap("demo", "vm1", n) for n in range(1 + len(guest.nics)))
 
 
+VF = replace(NIC, switch="ens1f0", model="sriov", rate_mbit=None)
+WHOLE = replace(VF, switch="ens1f1", model="passthrough", mac="3c:fd:fe:00:00:01", mtu=1500)
+MIXED = replace(GUEST, nics=(WHOLE, NIC, VF))
+GIVEN = replace(BODY, functions={"ens1f0": "0000:3b:10.0", "ens1f1": "0000:3b:00.1"})
+
+
+@pytest.mark.parametrize("accel", [PV, HVM])
+def test_hardware_is_what_libvirt_takes_and_reads_back_in_its_order(accel: str) -> None:
+    """Whose a function is, the host says; a whole NIC keeps its name and MAC in our mark."""
+    etree = pytest.importorskip("lxml.etree")
+    guest = replace(MIXED, accel=accel)
+    text = domain(guest, GIVEN)
+    tree = ET.fromstring(text)
+    (function,) = tree.findall("devices/interface[@type='hostdev'][@managed='yes']")
+    assert ET.tostring(function, encoding="unicode") == (
+        '<interface type="hostdev" managed="yes"><mac address="00:16:3e:aa:00:02" /><source>'
+        '<address domain="0x0000" bus="0x3b" slot="0x10" function="0x0" type="pci" /></source>'
+        "</interface>"
+    )
+    (whole,) = tree.findall("devices/hostdev")
+    assert ET.tostring(whole, encoding="unicode") == (
+        '<hostdev mode="subsystem" type="pci" managed="yes"><source>'
+        '<address domain="0x0000" bus="0x3b" slot="0x00" function="0x1" /></source></hostdev>'
+    )
+    assert (tree.find("features/xen/e820_host[@state='on']") is not None) == (accel == PV)
+    assert KEEP_NICS not in words(guest, GIVEN)
+    seen = parse(text, CPUS)
+    assert seen is not None
+    assert seen.guest == replace(guest, nics=(WHOLE, NIC, replace(VF, switch="0000:3b:10.0")))
+    assert seen.functions == GIVEN.functions
+    assert seen.taps == (tap("demo", "vm1", 0), "", tap("demo", "vm1", 2), "")
+    if not SCHEMA.exists():
+        pytest.skip("libvirt's schemas are not installed")
+    etree.RelaxNG(etree.parse(str(SCHEMA))).assertValid(etree.fromstring(text))
+
+
+def test_a_device_that_is_not_the_one_given_reads_as_its_address() -> None:
+    seen = parse(domain(MIXED, GIVEN).replace('slot="0x00"', 'slot="0x02"'), CPUS)
+    assert seen is not None and seen.guest.nics[0].switch == "0000:3b:02.1"
+
+
 def words(guest: Guest, body: Body = BODY) -> list[str]:
     return ET.fromstring(domain(guest, body)).findtext("os/cmdline", "").split()
 
