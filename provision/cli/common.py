@@ -169,7 +169,8 @@ def stoppable(hint: str) -> Iterator[Flag]:
             os._exit(128 + number)
         got.append(number)
         stop.set()
-        print("\nstopping when the calls in flight have ended; again = at once", file=sys.stderr)
+        # not by sys.stderr, in the midst of whose own writing the signal may have come
+        os.write(2, b"\nstopping when the calls in flight have ended; again = at once\n")
 
     before = {n: signal.signal(n, first) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
