@@ -11,7 +11,8 @@ from provision.driver import Change, Driver, Keeper
 from provision.errors import DriverError, Foreign, Unsupported
 from provision.resources import Guest, Resource, Switch, Uplink, changed, key
 from provision.spec import Spec
-from tests.contract.peers import PEERS, Peer
+from tests.contract.peer import Peer
+from tests.contract.peers import PEERS
 
 
 @pytest.fixture(params=[pytest.param(p, marks=p.marks, id=p.name) for p in PEERS], scope="module")

@@ -12,7 +12,7 @@ from drivers.hyperv.driver import Hyperv
 from drivers.hyperv.wire import Limits
 from provision.driver import Login, Target, Tls
 from provision.resources import Guest, Resource, Switch, Vnic
-from tests.contract.peers import who
+from tests.contract.peer import who
 from tests.peers.hyperv.peer import PARENT, Peer
 
 TESTBED, LAN = "bed", "lan"

@@ -12,7 +12,7 @@ from provision.journal import Journal
 from provision.plan import backwards, graph, phases, steps, undoing
 from provision.progress import Progress, quiet
 from provision.resources import BOOT, Guest, Resource, Tuning, key
-from tests.contract.peers import who
+from tests.contract.peer import who
 from tests.hyperv.bed import TESTBED, guest, switch
 
 WANTS: tuple[Resource, ...] = (switch(), guest())

@@ -48,7 +48,7 @@ from provision import image
 from provision.driver import Target
 from provision.resources import key
 from provision.errors import Unreachable
-from tests.contract.peers import resources, who
+from tests.contract.peer import resources, who
 said = []
 target = Target("remote", folder / "bed", f"qemu+ssh://root@127.0.0.1:{port}/system",
                 image.find(store), who, "boot", say=lambda k, phase: said.append(phase))

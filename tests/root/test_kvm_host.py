@@ -25,7 +25,7 @@ from provision.errors import DriverError, PreflightError
 from provision.host import Host
 from provision.image import Image
 from provision.resources import Guest, key
-from tests.contract.peers import resources, who
+from tests.contract.peer import resources, who
 from tests.root.machines import machine, marks, sh
 
 pytestmark = marks

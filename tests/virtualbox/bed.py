@@ -13,8 +13,8 @@ from drivers.virtualbox.driver import Virtualbox
 from provision.driver import Target
 from provision.host import Host
 from provision.resources import Guest, Resource, Uplink, Vnic
-from tests.contract.peers import TESTBED as CONTRACT
-from tests.contract.peers import Peer, cabled, who
+from tests.contract.peer import TESTBED as CONTRACT
+from tests.contract.peer import Peer, cabled, who
 from tests.peers.vbox.life import off
 from tests.peers.vbox.service import Service, served
 from tests.peers.vbox.world import Machine, World

@@ -13,7 +13,7 @@ from provision.journal import Journal
 from provision.plan import backwards, graph, phases, steps, undoing
 from provision.progress import Progress, quiet
 from provision.resources import Resource, Uplink, key
-from tests.contract.peers import who
+from tests.contract.peer import who
 from tests.virtualbox.bed import TESTBED, guest
 
 GUEST = guest()

@@ -16,7 +16,7 @@ from provision.driver import Login, Target, Tls
 from provision.image import Image, from_file
 from provision.resources import Guest, Resource, Switch, Vnic, key
 from provision.testbed import tag
-from tests.contract.peers import who
+from tests.contract.peer import who
 from tests.peers import oracle
 from tests.peers.vcsim import Vcsim, vcsim
 from tests.vsphere import world

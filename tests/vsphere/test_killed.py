@@ -23,7 +23,7 @@ from provision.plan import backwards, graph, phases, steps, undoing
 from provision.progress import Progress, quiet
 from provision.resources import Guest, Resource, Switch, Vnic, key
 from provision.testbed import tag
-from tests.contract.peers import who
+from tests.contract.peer import who
 from tests.peers import oracle
 from tests.peers.vcsim import Vcsim, vcsim
 from tests.vsphere import world

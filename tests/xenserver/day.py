@@ -12,7 +12,7 @@ from drivers.xenserver.driver import XenServer
 from drivers.xenserver.wire import Limits
 from provision.driver import Login, Target, Tls
 from provision.resources import Guest, Resource, Switch, Vnic, key
-from tests.contract.peers import who
+from tests.contract.peer import who
 from tests.peers.xapi import Peer, xapi
 from tests.peers.xapi.core import World
 from tests.peers.xapi.peer import Inventory

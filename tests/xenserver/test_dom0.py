@@ -17,7 +17,7 @@ from drivers.xenserver.place import MARK
 from provision.driver import Dom0, Login, Target, Tls
 from provision.errors import DriverError, Mismatch, PreflightError, SpecError
 from provision.resources import BOOT, IRQBALANCE, Resource, Tuning, key
-from tests.contract.peers import who
+from tests.contract.peer import who
 from tests.peers.xapi.core import World
 from tests.peers.xapi.lab import XapiLab, xapi_lab
 from tests.peers.xapi.peer import Inventory

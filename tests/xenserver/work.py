@@ -12,7 +12,7 @@ from provision.journal import Journal
 from provision.plan import backwards, graph, phases, steps, undoing
 from provision.progress import Progress, quiet
 from provision.resources import Resource, key
-from tests.contract.peers import who
+from tests.contract.peer import who
 from tests.xenserver.day import GUEST, QUICK, SWITCH, TAG, TESTBED
 
 WANTS: tuple[Resource, ...] = (SWITCH, GUEST)
