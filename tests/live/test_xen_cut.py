@@ -11,8 +11,8 @@ from drivers.dom0 import xl
 from drivers.dom0.look import state
 from provision.resources import key
 from tests.contract import test_contract as contract
+from tests.contract.on_linux import xen as xen_peer
 from tests.contract.peer import Peer
-from tests.contract.peer import xen as xen_peer
 from tests.live.xen_bed import UP_S, Bed
 
 pytestmark = [
