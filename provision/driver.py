@@ -29,6 +29,7 @@ BUILTIN: Mapping[str, str] = {
     "hyperv": "drivers.hyperv.driver:Hyperv",
     "kvm": "drivers.kvm.driver:Kvm",
     "native": "drivers.native.driver:Native",
+    "openvz": "drivers.openvz.driver:Openvz",
     "virtualbox": "drivers.virtualbox.driver:Virtualbox",
     "vsphere": "drivers.vsphere.driver:Vsphere",
     "xen": "drivers.xen.driver:Xen",

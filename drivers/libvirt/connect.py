@@ -135,6 +135,8 @@ def _unreachable(uri: str, parts: SplitResult, error: libvirt.libvirtError) -> U
         hint = "sudo provision …, or join the group: sudo usermod -aG libvirt $USER"
     elif "No such file" in text:
         hint = "apt-get install libvirt-daemon-system, then: systemctl start libvirtd"
+    elif "/proc/vz" in text:
+        hint = "boot the host's OpenVZ kernel, or name its host: openvz+ssh://root@HOST/system"
     else:
         hint = "systemctl restart libvirtd"
     return Unreachable(f"{uri}: {text}", hint=hint)

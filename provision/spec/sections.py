@@ -122,9 +122,8 @@ class Guests(Section):
     image: Image = Field(
         default="debian12",
         description="The guests' disk: the name of an image that `provision image build` makes "
-        "(vSphere: of a template; Hyper-V: of a VHDX on the host; VirtualBox: of a VM that has a "
-        "snapshot), or the path of a disk file with "
-        "cloud-init in it.",
+        "(vSphere, OpenVZ: of a template; Hyper-V: of a VHDX on the host; VirtualBox: of a VM that "
+        "has a snapshot), or the path of a disk file with cloud-init in it.",
     )
     user: Login = Field(
         default="root",

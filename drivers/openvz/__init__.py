@@ -1,0 +1,1 @@
+"""OpenVZ through libvirt: containers of hosts that still run it."""
