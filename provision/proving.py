@@ -102,6 +102,8 @@ def _reached(session: Session, testbed: Testbed, guest: Guest) -> list[str]:
     for link in (link for link in testbed.links if link.guest == guest.name):
         at = link.guest_address.split("/")[0]
         try:
+            # whose NIC had the address before is no longer true
+            session.load_generator.run("ip", "neigh", "flush", "dev", link.port)
             session.load_generator.run("ping", "-n", "-c", "1", "-W", "5", at)
         except HostError as e:
             wrong.append(f"{guest.name}: the load generator does not reach {at} over its link: {e}")

@@ -9,13 +9,13 @@ from typing import Any
 
 from provision.driver import Keeper, Roomy
 from provision.engine import Outcome
-from provision.errors import PreflightError
+from provision.errors import PreflightError, UserError
 from provision.inventory import LINKS, write_python
 from provision.plan import Step, backwards, below, graph, phases, render, steps, undoing
 from provision.proving import doubtful, verify
 from provision.resources import BOOT, STATES, Cable, Guest, Namespace, Port, key
 from provision.session import Session, forget
-from provision.spec import describe
+from provision.spec import describe, restore
 from provision.testbed import Testbed, of_guests
 
 LAB = "lab"  # the journal's subject that says: the lab was built, and nothing on it yet
@@ -33,7 +33,12 @@ class Built:
 
 
 def plan(session: Session) -> tuple[Testbed, list[Step]]:
-    """What ``up`` would do; nothing is touched."""
+    """What ``up`` would do; nothing is touched.
+
+    Raises UserError where the testbed stands on another hypervisor: this one could not see what
+    it leaves behind there.
+    """
+    _where_it_stands(session)
     testbed, originals = session.testbed(), session.journal.originals()
     before = [k for k, had in originals.items() if had is not None]
     have = session.look({*map(key, testbed.resources), *before})
@@ -74,6 +79,20 @@ def up(session: Session) -> Built:
     session.go_on("all is built, and not verified yet")
     facts = verify(session, testbed, doubtful(session, testbed))
     return Built(testbed, tuple(found), facts, time.monotonic() - began)
+
+
+def _where_it_stands(session: Session) -> None:
+    """Raises UserError where that is not where the spec means."""
+    stood = session.journal.spec()
+    if stood is None or not session.journal.wants():
+        return
+    was, now, name = restore(stood).hypervisor, session.spec.hypervisor, session.spec.name
+    if (was.type, was.uri, was.host) != (now.type, now.uri, now.host):
+        here, there = (" at ".join(filter(None, (h.type, h.host, h.uri))) for h in (now, was))
+        raise UserError(
+            f"testbed {name!r} stands on {there}, and the spec means {here}",
+            hint=f"provision down -n {name} first, or another name: -n",
+        )
 
 
 def _consented(session: Session, found: Sequence[Step]) -> None:

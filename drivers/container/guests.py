@@ -22,7 +22,7 @@ from drivers.linux.cells import LIVE, Cell, Cells, as_is, check
 from drivers.linux.kept import Kept
 from drivers.linux.links import Link, View, mark, sections, view
 from drivers.linux.machine import Machine
-from drivers.linux.namespaces import IS, Namespaces
+from drivers.linux.namespaces import EACH, Namespaces
 from drivers.linux.script import Script
 from drivers.linux.shaping import mbit, shape
 from drivers.linux.veths import Veth
@@ -32,10 +32,10 @@ from provision.host import Host
 from provision.resources import Guest, Vnic, changed, dump, key
 from provision.seed import Identity
 
-_QDISCS = f"""
-{IS}
+_QDISCS = f"""{EACH}
 echo @@; tc -json qdisc show
-for n; do ! is "$n" || {{ echo "@@$n"; tc -n "$n" -json qdisc show; }}; done
+arguments="-json qdisc show"
+each tc "$@"
 """
 _UNMOUNT = """
 cd "$1" 2>/dev/null || exit 0

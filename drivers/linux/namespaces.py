@@ -28,9 +28,21 @@ for f in /run/netns/${{1:-*}}; do
   ! is "$n" || echo "$n $(ip -n "$n" -json link show lo)"
 done
 """
-_INSIDE = f"""
+#: what a command says inside each; one that goes meanwhile is left out
+EACH = f"""
 {IS}
-for n; do ! is "$n" || {{ echo "@@$n"; ip -n "$n" -d -json address show; }}; done
+each() {{
+  command=$1; shift
+  for n; do
+    if ! is "$n"; then continue; fi
+    if said=$($command -n "$n" $arguments); then echo "@@$n"; echo "$said"
+    elif is "$n"; then exit 1; fi
+  done
+}}
+"""
+_INSIDE = f"""{EACH}
+arguments="-d -json address show"
+each ip "$@"
 """
 _STUB = f'{IS}; is "$1" || rm -f "/run/netns/$1"'
 

@@ -70,6 +70,22 @@ def test_the_world_is_as_before(shell: Shell, fake: list[str], tmp_path: Path) -
     assert world(tmp_path) == before
 
 
+def test_what_stands_elsewhere_is_not_lost_from_sight(
+    shell: Shell, fake: list[str], tmp_path: Path
+) -> None:
+    """Neither a plan nor an up of another hypervisor may look as if that were all."""
+    assert shell("up", *fake).returncode == 0
+    other = ["--hv", "fake", "--set", f"hypervisor.uri=fake://{tmp_path}/other.json"]
+    for verb in ("plan", "up"):
+        done = shell(verb, *other)
+        assert done.returncode == 2, done.stderr
+        assert "testbed 'lab' stands on fake at fake://" in done.stderr
+        assert "next: provision down -n lab first" in " ".join(done.stderr.split())
+    assert "vm1" not in (tmp_path / "other.json").read_text()
+    assert shell("down").returncode == 0
+    assert shell("up", *other).returncode == 0
+
+
 def test_plan_shows_fields_and_how_disturbing(shell: Shell, fake: list[str]) -> None:
     shell("up", *fake, "--vms", "1")
     done = shell("plan", "--set", "guests.cpu.weight=512", "--detailed-exitcode")
