@@ -29,7 +29,9 @@ def links_of(journal: Journal) -> list[Link]:
     """The links as they were built; raises UserError where ``up`` has not come so far."""
     found = journal.facts().get(LINKS)
     if not found:
-        raise UserError(f"testbed {journal.testbed!r} is not up", hint="provision up")
+        raise UserError(
+            f"testbed {journal.testbed!r} is not up", hint=f"provision up -n {journal.testbed}"
+        )
     return [Link(**link) for link in found[LINKS]]
 
 

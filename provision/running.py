@@ -8,10 +8,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from provision import image as images
 from provision import inventory, presets
 from provision.driver import Seated
-from provision.errors import Mismatch, WorldError
+from provision.errors import Mismatch, SpecError, WorldError
 from provision.measuring import influences
 from provision.measuring.results import BESIDE, Run, Sample, Subject
 from provision.measuring.stats import Stop
@@ -27,6 +29,7 @@ from provision.resources import Guest, key
 from provision.session import Session
 from provision.spec import Spec, describe, restore
 from provision.spec.own import digest
+from provision.spec.words import faults
 from provision.testbed import Link, commitment, flavour, of_guests
 
 
@@ -47,7 +50,8 @@ def asked(
 ) -> Spec:
     """The spec with what the command line says of the run, which goes over what the preset says.
 
-    Raises UserError for no workload, and where the testbed is not one for the preset.
+    Raises UserError for no workload, for options that contradict each other, and where the
+    testbed is not one for the preset.
     """
     if preset is not None:
         presets.refuse(preset, spec)
@@ -57,7 +61,10 @@ def asked(
         told["workloads"] = [_named(word) for word in workloads]
     data = describe(spec)
     section = preset.section() if preset else {}
-    return restore(data | {"run": data["run"] | section | told})
+    try:
+        return restore(data | {"run": data["run"] | section | told})
+    except ValidationError as e:
+        raise SpecError([fault.what for fault in faults(e)], hint="provision run --help") from e
 
 
 def _named(word: str) -> str:
@@ -119,7 +126,7 @@ def _prepare(session: Session, chosen: Sequence[Workload], prefix: str) -> _Read
     spec, journal = session.spec, session.journal
     links, facts = inventory.links_of(journal), journal.facts()
     guests = _running(session)
-    _fit(guests, chosen)
+    _fit(spec.name, guests, chosen)
     hosts = inventory.build(session.state, spec)
     machines = _machines(session, links, guests)
     before = influences.look(machines)
@@ -193,23 +200,24 @@ def _running(session: Session) -> list[Guest]:
     wrong += [guest for guest in of_guests(links) if guest not in there]
     if wrong or not guests:
         raise Mismatch(
-            f"not as asked: {', '.join(wrong) or 'there are no guests'}", hint="provision up"
+            f"not as asked: {', '.join(wrong) or 'there are no guests'}",
+            hint=f"provision up -n {session.spec.name}",
         )
     return guests
 
 
-def _fit(guests: Sequence[Guest], chosen: Sequence[Workload]) -> None:
+def _fit(testbed: str, guests: Sequence[Guest], chosen: Sequence[Workload]) -> None:
     """Raises Mismatch where a workload wants more of the guests than they have."""
     for one in chosen:
         if len(guests) < one.guests:
             raise Mismatch(
                 f"{one.name} needs {one.guests} guests; there are {len(guests)}",
-                hint=f"provision up --vms {one.guests}",
+                hint=f"provision up -n {testbed} --vms {one.guests}",
             )
         if short := [g.name for g in guests if len(g.nics) < one.nics_each]:
             raise Mismatch(
                 f"{one.name} needs {one.nics_each} NICs in each guest: {', '.join(short)}",
-                hint=f"provision up --set guests.nics_each={one.nics_each}",
+                hint=f"provision up -n {testbed} --set guests.nics_each={one.nics_each}",
             )
 
 

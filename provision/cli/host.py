@@ -49,7 +49,7 @@ def doctor(as_json: bool, matrix: bool, markdown: bool, **options: Any) -> None:
         for finding in found:
             mark = click.style("ok  ", fg="green") if finding.ok else click.style("--  ", fg="red")
             click.echo(f"{mark}{finding.what:<22} {finding.detail}")
-            if finding.fix:
+            if finding.fix and not finding.ok:
                 click.echo(f"{'':<26} fix: {finding.fix}")
     if any(f.needed and not f.ok for f in found):
         sys.exit(4)

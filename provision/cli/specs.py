@@ -22,9 +22,12 @@ def init(file: Path, force: bool) -> None:
     if str(file) == "-":
         click.echo(template(), nl=False)
         return
-    if file.exists() and not force:
+    if file.is_file() and not force:
         raise UserError(f"{file} exists", hint=f"provision init --force {file}")
-    file.write_text(template(), "utf-8")
+    try:
+        file.write_text(template(), "utf-8")
+    except OSError as e:
+        raise UserError(f"{file}: {e.strerror}", hint="provision init FILE") from e
     click.echo(f"wrote {file}; next: provision validate -f {file}")
 
 

@@ -18,6 +18,7 @@ _PHRASES: Mapping[str, str] = {
     "string_type": "should be text, not {}",
     "tuple_type": "should be a list, not {}",
     "model_type": "should be a mapping, not {}",
+    "greater_than": "should be more than {gt}, not {}",
     "greater_than_equal": "should be at least {ge}, not {}",
     "less_than_equal": "should be at most {le}, not {}",
     "string_unicode": "has a character that text cannot have",

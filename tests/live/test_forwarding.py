@@ -35,4 +35,4 @@ def test_a_guest_with_one_nic_forwards_nothing_and_it_is_said_what_would(shell: 
     shell("up", "--hv", "container", "-n", "fwd", "--vms", "1", "-q")
     done = shell("run", "forwarding-64B-1M", "-n", "fwd", code=7)
     assert "forwarding-64B-1M needs 2 NICs in each guest: vm1" in done.stderr
-    assert "provision up --set guests.nics_each=2" in done.stderr
+    assert "--set guests.nics_each=2" in done.stderr
