@@ -63,7 +63,8 @@ def run(
     chosen = _preset(options.pop("preset"), options.pop("scale"), workloads)
     spec = running.asked(existing(name), workloads, options, chosen)
     image = image_under(spec)
-    again = f"provision run -n {spec.name} runs it again; what was measured is kept"
+    kept = f"provision report -n {spec.name}"
+    again = f"the same command runs it again; what was measured is kept: {kept}"
     with held(spec, image=image, events=events, quiet=quiet, again=again) as session:
         if with_native:
             with baseline.beside(session) as native:

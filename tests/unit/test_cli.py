@@ -214,7 +214,7 @@ def test_a_ctrl_c_says_what_to_do_about_that_very_verb(
     assert CliRunner().invoke(cli, ["up", *fake, "--vms", "1"]).exit_code == 0
     monkeypatch.setattr(running, "run", stopped)
     monkeypatch.setattr(proving, "verify", stopped)
-    for verb, hint in (("run", "provision run -n lab runs it again"), ("verify", "")):
+    for verb, hint in (("run", "the same command runs it again"), ("verify", "")):
         error = CliRunner().invoke(cli, [verb]).exception
         assert isinstance(error, Interrupted)
         assert error.hint.startswith(hint)
