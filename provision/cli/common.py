@@ -58,7 +58,7 @@ def print_json(data: Any) -> None:
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 name_option = click.option(
-    "-n", "--name", metavar="NAME", help="The testbed's name (default: the spec's, or 'lab')."
+    "-n", "--name", metavar="NAME", help="The testbed (default: 'lab', or the only one there is)."
 )
 
 
@@ -67,7 +67,8 @@ def spec_options(command: F) -> F:
     options = [
         click.option("-f", "--file", "file", type=click.Path(path_type=Path), metavar="FILE",
                      help="The spec; '-' is stdin (default: ./provision.yml where there is one)."),
-        name_option,
+        click.option("-n", "--name", metavar="NAME",
+                     help="The testbed's name (default: the file's, or 'lab')."),
         click.option("--hv", metavar="TYPE", help="The hypervisor: kvm, …"),
         click.option("--vms", type=int, metavar="N", help="How many guests."),
         click.option("--nic", metavar="MODEL", help="The vNIC: paravirtual, emulated or a model."),
