@@ -29,7 +29,7 @@ from provision.resources import Guest, key
 from provision.session import Session
 from provision.spec import Spec, describe, restore
 from provision.spec.own import digest
-from provision.spec.words import faults
+from provision.spec.words import faults, path
 from provision.testbed import Link, commitment, flavour, of_guests
 
 
@@ -64,7 +64,8 @@ def asked(
     try:
         return restore(data | {"run": data["run"] | section | told})
     except ValidationError as e:
-        raise SpecError([fault.what for fault in faults(e)], hint="provision run --help") from e
+        problems = [f"{path('.'.join(map(str, f.at[0])))}: {f.what}" for f in faults(e)]
+        raise SpecError(problems, hint="provision run --help") from e
 
 
 def _named(word: str) -> str:
