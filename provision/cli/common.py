@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from provision import state as states
-from provision.cli.which import stored_spec
+from provision.cli.which import DEFAULT_FILE, stored_spec
 from provision.errors import Interrupted, ProvisionError, UserError
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from provision.spec import Spec
 
 F = TypeVar("F", bound=Callable[..., Any])
-DEFAULT_FILE = Path("provision.yml")
 EXIT_CODES = (
     "Exit codes: 0 done; 1 failed; 2 usage or spec, nothing touched; 3 changes pending "
     "(plan --detailed-exitcode); 4 host unfit or unreachable, nothing touched; 5 in use by "
@@ -58,7 +57,10 @@ def print_json(data: Any) -> None:
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 name_option = click.option(
-    "-n", "--name", metavar="NAME", help="The testbed (default: 'lab', or the only one there is)."
+    "-n",
+    "--name",
+    metavar="NAME",
+    help="The testbed (default: ./provision.yml's, the only one, or 'lab').",
 )
 
 

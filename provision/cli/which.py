@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from provision import state as states
-from provision.errors import UserError
+from provision.errors import ProvisionError, UserError
 
 if TYPE_CHECKING:
     from provision.spec import Spec
 
+DEFAULT_FILE = Path("provision.yml")
 _NUMBERED = re.compile(r"(\D*)(\d*)")
 
 
@@ -32,21 +34,39 @@ def stored_spec(name: str) -> Spec | None:
 
 
 def existing(name: str | None) -> Spec:
-    """The spec of the testbed of that name, else of the only one, else of "lab".
+    """The spec of the testbed of that name, else of ./provision.yml's, the only one, or "lab".
 
     Raises UserError with the names there are.
     """
     there = names()
-    wanted = name or ("lab" if "lab" in there or len(there) != 1 else there[0])
+    only = "lab" if "lab" in there or len(there) != 1 else there[0]
+    wanted = name or named_here() or only
     spec = stored_spec(wanted)
     if spec is not None:
         return spec
     if not there:
         raise UserError(f"no testbed {wanted!r}; there is none", hint=f"provision up -n {wanted}")
+    if name is None and named_here():
+        hint = " or ".join(f"-n {n}" for n in there)
+        raise UserError(
+            f"no testbed {wanted!r}, which ./{DEFAULT_FILE} is about; {there_are(there)}", hint=hint
+        )
     hint = f"say which: {' or '.join(f'-n {n}' for n in there)}"
     if name is None:
         raise UserError(f"there are {len(there)} testbeds: {', '.join(there)}", hint=hint)
     raise UserError(f"no testbed {name!r}; {there_are(there)}", hint=hint)
+
+
+def named_here() -> str | None:
+    """The name in ./provision.yml; None where there is none, or it is no spec."""
+    from provision.spec import file as specfile
+
+    if not DEFAULT_FILE.exists():
+        return None
+    try:
+        return specfile.load(DEFAULT_FILE).name
+    except ProvisionError:
+        return None
 
 
 def names() -> list[str]:

@@ -86,6 +86,21 @@ def test_what_stands_elsewhere_is_not_lost_from_sight(
     assert shell("up", *other).returncode == 0
 
 
+def test_the_testbed_meant_is_that_of_the_spec_in_the_folder(
+    shell: Shell, fake: list[str], tmp_path: Path
+) -> None:
+    for name in ("lab", "rack7"):
+        assert shell("up", *fake, "-n", name).returncode == 0
+    (tmp_path / "provision.yml").write_text("name: rack7\n")
+    down = shell("down")
+    assert (down.returncode, down.stdout[:6]) == (0, "rack7:"), down.stderr
+    done = shell("down")
+    assert done.returncode == 2
+    assert "no testbed 'rack7', which ./provision.yml is about; there are: lab" in done.stderr
+    assert "next:  -n lab" in done.stderr
+    assert shell("down", "-n", "lab").returncode == 0
+
+
 def test_plan_shows_fields_and_how_disturbing(shell: Shell, fake: list[str]) -> None:
     shell("up", *fake, "--vms", "1")
     done = shell("plan", "--set", "guests.cpu.weight=512", "--detailed-exitcode")
