@@ -7,8 +7,9 @@ import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from provision.driver import Check, known
+from provision.driver import Check
 from provision.errors import ProvisionError
+from provision.registry import known
 from provision.state import State
 
 if TYPE_CHECKING:

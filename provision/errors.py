@@ -5,7 +5,8 @@ Only ``provision.cli`` catches these and turns them into words and an exit code.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 
 
 class ProvisionError(Exception):
@@ -102,3 +103,9 @@ class Interrupted(ProvisionError):
     def __init__(self, message: str, *, hint: str = "", signal_number: int = 2) -> None:
         super().__init__(message, hint=hint)
         self.exit_code = 128 + signal_number
+
+
+def did_you_mean(word: object, known: Iterable[str]) -> str:
+    """`` (did you mean 'x'?)``, or "" where nothing is near."""
+    near = get_close_matches(word[:60], list(known), 1) if isinstance(word, str) else []
+    return f" (did you mean {near[0]!r}?)" if near else ""

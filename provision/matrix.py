@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from provision import driver
+from provision import registry
 from provision.capabilities import CHECKPOINT, MANAGEMENT, MODEL, NICS, SWITCH, Can, Capabilities
 from provision.errors import PreflightError
 
@@ -71,9 +71,9 @@ def matrix(names: Iterable[str] | None = None) -> Matrix:
     """All drivers that are found, or some; no host is asked."""
     found: dict[str, Capabilities] = {}
     lacks: dict[str, str] = {}
-    for name in driver.known() if names is None else names:
+    for name in registry.known() if names is None else names:
         try:
-            capabilities = getattr(driver.find(name), "capabilities", None)
+            capabilities = getattr(registry.find(name), "capabilities", None)
         except PreflightError as e:
             lacks[name] = f"{e}; {e.hint}"
             continue

@@ -12,8 +12,10 @@ from pydantic import ValidationError
 
 from provision import image as images
 from provision import inventory, presets
+from provision.admission import commitment
 from provision.driver import Seated
 from provision.errors import Mismatch, SpecError, WorldError
+from provision.meaning import flavour
 from provision.measuring import influences
 from provision.measuring.results import BESIDE, Run, Sample, Subject
 from provision.measuring.stats import Stop
@@ -30,7 +32,7 @@ from provision.session import Session
 from provision.spec import Spec, describe, restore
 from provision.spec.own import digest
 from provision.spec.words import faults, path
-from provision.testbed import Link, commitment, flavour, of_guests
+from provision.testbed import Link, of_guests
 
 
 @dataclass(frozen=True, slots=True)

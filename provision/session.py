@@ -13,13 +13,14 @@ from urllib.parse import urlsplit
 
 from provision import secrets
 from provision.access import Access
-from provision.driver import Driver, Target, Tls, find, look
+from provision.driver import Driver, Target, Tls, look
 from provision.engine import Engine, Outcome
 from provision.errors import Interrupted, JournalFull, Partial, UserError
 from provision.host import Host, hang_up, ssh
 from provision.journal import Journal
 from provision.plan import Step
 from provision.progress import Progress, quiet
+from provision.registry import find
 from provision.resources import Guest, Key, Resource, label
 from provision.state import State, sockets
 from provision.testbed import Testbed, expand, namespace_of, tag

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from provision.driver import find
 from provision.errors import PreflightError, UserError
 from provision.plan import Step, steps
+from provision.registry import find
 from provision.resources import Cable, Guest, Key, Namespace, Resource, Switch, key
 from provision.session import Session
 from provision.testbed import Testbed

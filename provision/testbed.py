@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from hashlib import sha256
 from ipaddress import IPv4Interface, IPv4Network
 from typing import TYPE_CHECKING
 
-from provision.driver import Dom0, Facts, UplinkFacts
-from provision.errors import PreflightError, SpecError
+from provision.admission import check_free, unfit
+from provision.driver import Facts, UplinkFacts
+from provision.errors import PreflightError, SpecError, did_you_mean
+from provision.meaning import (
+    FIRST_GUEST,
+    dom0,
+    flavour,
+    is_direct,
+    is_whole,
+    management_subnet,
+    nic_model,
+    pins,
+)
 from provision.resources import (
     Cable,
     Guest,
@@ -22,14 +32,11 @@ from provision.resources import (
     Uplink,
     Vnic,
 )
-from provision.units import cpu_list, cpus
 
 if TYPE_CHECKING:
     from provision.spec import Spec
 
-LAB_MANAGEMENT = IPv4Network("198.19.0.0/16")
 NICS_EACH = 16  # at most, its management's included, in a testbed's run of MACs
-FIRST_GUEST = 10  # in the management subnet: .1 is the host's own address
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,30 +99,22 @@ def mac(prefix: str, testbed: str, guest: int, nic: int) -> str:
     return ":".join([prefix, *(f"{b:02x}" for b in number.to_bytes(3))])
 
 
-def management_subnet(spec: Spec) -> IPv4Network:
-    """The subnet asked for, or a /24 of 198.19.0.0/16 that the testbed's name chooses."""
-    if spec.management.subnet is not None:
-        return IPv4Network(spec.management.subnet)
-    number = sha256(spec.name.encode()).digest()[0]
-    return list(LAB_MANAGEMENT.subnets(new_prefix=24))[number]
-
-
 def expand(spec: Spec, facts: Facts, image: str) -> Testbed:
     """All that the spec means on this host; ``image`` is the golden image's digest.
 
     Raises SpecError with every word that this hypervisor cannot honour, PreflightError with every
     uplink that is not free. Nothing is touched.
     """
-    if problems := list(_unfit(spec, facts)):
+    if problems := list(unfit(spec, facts)):
         raise SpecError(problems, hint=f"provision doctor --hv {facts.hypervisor}")
-    _refuse_taken(spec, facts)
+    check_free(spec, facts)
     links = tuple(_links(spec, _uplinks(spec, facts), direct=is_direct(spec, facts)))
     namespace = None if spec.uplinks else namespace_of(spec.name)
     guests = tuple(_guest(spec, facts, image, own) for own in of_guests(links).values())
     if problems := list(dict.fromkeys(w for guest in guests for w in facts.unfit(guest))):
         raise SpecError(problems, hint=f"provision doctor --hv {facts.hypervisor}")
     # some hosts' NICs have no state of ours, nor has one that is a guest's whole
-    uplinks = () if Uplink.kind not in facts.kinds or _is_whole(spec, facts) else links
+    uplinks = () if Uplink.kind not in facts.kinds or is_whole(spec, facts) else links
     resources = (
         *_tunings(spec, facts, links),
         *_lab(spec, namespace, links),
@@ -142,121 +141,6 @@ def of_guests(links: Iterable[Link]) -> dict[str, list[Link]]:
     return found
 
 
-def nic_model(word: str, facts: Facts) -> str | None:
-    """The exact model for a word of the vocabulary or of the hypervisor; None = there is none."""
-    exact = facts.words.get(word, word)
-    return exact if exact in facts.nic_models else None
-
-
-def _unfit(spec: Spec, facts: Facts) -> Iterator[str]:
-    hv, guests, host = facts.hypervisor, spec.guests, f"the host {facts.host}"
-    model = nic_model(guests.nic.model, facts)
-    if model is None:
-        known = [*facts.words, *facts.nic_models]
-        yield (
-            f"guests.nic.model: {hv} has no vNIC model {guests.nic.model!r}"
-            f"{_near(guests.nic.model, known)}; it has: {', '.join(sorted(set(known)))}"
-            f"{_why(facts.cannot.get(f'guests.nic.model={guests.nic.model}'))}"
-        )
-    elif spec.switch.mtu > (most := facts.nic_models[model].mtu):
-        yield f"switch.mtu: {hv}'s {guests.nic.model} carries at most {most}, not {spec.switch.mtu}"
-    if guests.virt is not None and (why := facts.virts.get(guests.virt, "there is no choice")):
-        yield f"guests.virt: {guests.virt}: not on {hv}: {why}"
-    if guests.nics_each > facts.most_nics:
-        yield f"guests.nics_each: {hv} gives a guest at most {facts.most_nics} besides management"
-    if spec.switch.type is not None and facts.switch_flavours and is_direct(spec, facts):
-        yield f"switch.type: {hv}'s {guests.nic.model} is on the uplink itself, with no switch"
-    elif spec.switch.type is not None and spec.switch.type not in facts.switch_flavours:
-        have = ", ".join(facts.switch_flavours) or "none at all"
-        yield f"switch.type: {hv} has no switch of type {spec.switch.type!r}; it has: {have}"
-    for path, reason in facts.cannot.items():
-        if _asked(spec, path):
-            yield f"{_as_written(path)}: not on {hv}: {reason}"
-    irqs = {cpu for one in _irq_affinity(spec, 1) for cpu in cpus(one)}
-    lists = {"dom0.pin": spec.dom0.pin, "dom0.irq_affinity": cpu_list(irqs) or None}
-    lists["guests.cpu.emulator_pin"] = guests.cpu.emulator_pin
-    pins = {cpu for n in range(guests.count) for one in _pins(spec, facts, n) for cpu in cpus(one)}
-    lists["guests.cpu.pin"] = cpu_list(pins) or None
-    for path, value in lists.items():
-        if value and (beyond := [c for c in cpus(value) if c >= facts.cpus]):
-            yield f"{path}: {host} has CPUs 0-{facts.cpus - 1}, not {beyond[0]}"
-    if spec.dom0.vcpus is not None and spec.dom0.vcpus > facts.cpus:
-        yield f"dom0.vcpus: {host} has {facts.cpus} CPUs, not {spec.dom0.vcpus}"
-    if facts.management and spec.management.bridge is None:
-        yield f"management.bridge: {facts.management}"
-    yield from _admitted(spec, facts)
-
-
-def commitment(spec: Spec, facts: Facts) -> tuple[float, float]:
-    """All vCPUs per CPU that dom0 leaves them, and all guests' memory per memory of the host."""
-    guests, kept = spec.guests, len(cpus(_dom0(spec).cpus or ""))
-    free = max(facts.cpus - kept, 0) or facts.cpus
-    return guests.count * guests.vcpus / free, guests.count * guests.memory_mib / facts.memory_mib
-
-
-def _admitted(spec: Spec, facts: Facts) -> Iterator[str]:
-    """A lab that is emulated shares its CPUs with its own load generator: it is never refused."""
-    cpu, memory = commitment(spec, facts)
-    count, host = spec.guests.count, f"the host {facts.host}"
-    let = "overcommit: true lets them"
-    vcpus, memory_mib = count * spec.guests.vcpus, count * spec.guests.memory_mib
-    want = "1 guest wants" if count == 1 else f"{count} guests want"
-    if spec.guests.vcpus > facts.cpus:
-        yield f"guests.vcpus: {host} has {facts.cpus} CPUs, not {spec.guests.vcpus}"
-    elif cpu > 1 and spec.uplinks and not spec.overcommit:
-        have = round(vcpus / cpu)
-        yield f"guests.vcpus: {want} {vcpus} CPUs; {host} has {have} for them; {let}"
-    if memory > 1 and not spec.overcommit:
-        have = facts.memory_mib
-        yield f"guests.memory: {want} {memory_mib} MiB; {host} has {have}; {let}"
-
-
-def _asked(spec: Spec, path: str) -> bool:
-    """Whether the spec says anything but the default at a dotted path."""
-    here: object = spec
-    default: object = type(spec)()
-    for part in path.split("."):
-        here, default = getattr(here, part, None), getattr(default, part, None)
-    return here != default
-
-
-def _as_written(path: str) -> str:
-    from provision.spec.words import path as in_yaml
-
-    return in_yaml(path)
-
-
-def _why(reason: str | None) -> str:
-    return f" ({reason})" if reason else ""
-
-
-def _near(word: str, known: list[str]) -> str:
-    close = get_close_matches(word, known, 1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-def _refuse_taken(spec: Spec, facts: Facts) -> None:
-    """Raise PreflightError where guests' management would have a subnet that the host has."""
-    if spec.management.bridge is not None:
-        return
-    taken = {
-        IPv4Interface(address).network: f"{address} of {link}"
-        for link, addresses in facts.addresses.items()
-        for address in addresses
-    }
-    wanted = management_subnet(spec)
-    if hits := [what for net, what in taken.items() if net.overlaps(wanted)]:
-        chosen = "" if spec.management.subnet else ", which the testbed's name chooses,"
-        others = LAB_MANAGEMENT.subnets(new_prefix=24)
-        free = next((n for n in others if not any(n.overlaps(net) for net in taken)), None)
-        raise PreflightError(
-            f"management.subnet: {wanted}{chosen} is in use on {facts.host}: {', '.join(hits)}",
-            hint=f"--set management.subnet={free}"
-            if free
-            else "set management.subnet to a free one",
-        )
-
-
 def _uplinks(spec: Spec, facts: Facts) -> list[str]:
     """The uplinks' own names, from names, PCI addresses or MACs."""
     if not spec.uplinks:
@@ -266,7 +150,7 @@ def _uplinks(spec: Spec, facts: Facts) -> list[str]:
     for n, word in enumerate(spec.uplinks[: spec.guests.links]):
         hits = [u for u in facts.uplinks if word.lower() in (u.name.lower(), u.pci, u.mac)]
         if not hits:
-            near = _near(word, [u.name for u in facts.uplinks])
+            near = did_you_mean(word, [u.name for u in facts.uplinks])
             problems.append(f"uplinks.{n}: the host {facts.host} has no NIC {word!r}{near}")
         elif hits[0] in found:
             problems.append(f"uplinks.{n}: {word!r} is {hits[0].name}, which another NIC has")
@@ -278,17 +162,6 @@ def _uplinks(spec: Spec, facts: Facts) -> list[str]:
                 for u in found if u.used_by]:  # fmt: skip
         raise PreflightError("\n".join(busy), hint="name a NIC that nothing uses")
     return [u.name for u in found]
-
-
-def _is_whole(spec: Spec, facts: Facts) -> bool:
-    model = facts.nic_models.get(nic_model(spec.guests.nic.model, facts) or "")
-    return model is not None and model.whole
-
-
-def is_direct(spec: Spec, facts: Facts) -> bool:
-    """Whether guests are on their uplinks themselves, with no switch of ours between."""
-    model = facts.nic_models.get(nic_model(spec.guests.nic.model, facts) or "")
-    return Switch.kind not in facts.kinds or (model is not None and model.direct)
 
 
 def _links(spec: Spec, uplinks: list[str], *, direct: bool) -> Iterator[Link]:
@@ -315,23 +188,7 @@ def _tunings(spec: Spec, facts: Facts, links: tuple[Link, ...]) -> Iterator[Tuni
     used = tuple(by_name.get(link.uplink, UplinkFacts(link.uplink, "")) for link in links)
     if spec.dom0.irq_affinity is not None and not any(u.irqs for u in used):
         raise SpecError(["dom0.irq_affinity: the uplinks have no interrupts of their own to move"])
-    yield from facts.tunings(_dom0(spec, len(links)), used)
-
-
-def _dom0(spec: Spec, uplinks: int = 0) -> Dom0:
-    asked = spec.dom0
-    return Dom0(
-        asked.vcpus, asked.pin, asked.weight, asked.cap_percent, asked.memory_mib,
-        _irq_affinity(spec, uplinks), spec.switch.type,
-    )  # fmt: skip
-
-
-def _irq_affinity(spec: Spec, uplinks: int) -> tuple[str, ...]:
-    """The CPUs for each uplink's interrupts; () where they are left alone."""
-    asked = spec.dom0.irq_affinity
-    if isinstance(asked, str):
-        return (asked,) * uplinks
-    return asked or ()
+    yield from facts.tunings(dom0(spec, len(links)), used)
 
 
 def _lab(spec: Spec, namespace: str | None, links: tuple[Link, ...]) -> Iterator[Resource]:
@@ -341,13 +198,6 @@ def _lab(spec: Spec, namespace: str | None, links: tuple[Link, ...]) -> Iterator
             yield Cable(link.uplink, link.port, namespace, spec.lab.rate_mbit)
     for link in links:
         yield Port(link.port, link.client_address, spec.switch.mtu, up=True)
-
-
-def flavour(spec: Spec, facts: Facts) -> str:
-    """What each guest's switch is: as asked, else what the hypervisor usually has."""
-    if is_direct(spec, facts):
-        return "none"
-    return spec.switch.type or facts.switch_flavours[0]
 
 
 def _switches(spec: Spec, facts: Facts, links: tuple[Link, ...]) -> Iterator[Switch]:
@@ -360,26 +210,12 @@ def _switches(spec: Spec, facts: Facts, links: tuple[Link, ...]) -> Iterator[Swi
         yield Switch(link.switch, flavour(spec, facts), link.uplink, spec.switch.mtu)
 
 
-def _pins(spec: Spec, facts: Facts, number: int) -> tuple[str, ...]:
-    """One CPU list for each vCPU of the guest with this number, from 0; () = unpinned."""
-    pin = spec.guests.cpu.pin
-    if pin is None:
-        return ()
-    if pin == "spread":
-        kept = set(cpus(_dom0(spec).cpus or ""))
-        free = [c for c in range(facts.cpus) if c not in kept] or list(range(facts.cpus))
-        first = number * spec.guests.vcpus
-        return tuple(str(free[(first + v) % len(free)]) for v in range(spec.guests.vcpus))
-    mine = pin if isinstance(pin, str) else pin[number]
-    return (mine,) * spec.guests.vcpus
-
-
 def _guest(spec: Spec, facts: Facts, image: str, links: Sequence[Link]) -> Guest:
     guests, cpu = spec.guests, spec.guests.cpu
     number = (links[0].number - 1) // len(links)  # from 0
     management = management_subnet(spec)
     model = nic_model(guests.nic.model, facts) or guests.nic.model
-    own = {u.name: u.mac for u in facts.uplinks} if _is_whole(spec, facts) else {}
+    own = {u.name: u.mac for u in facts.uplinks} if is_whole(spec, facts) else {}
     has_emulator = "guests.cpu.emulator_pin" not in facts.cannot
     at = IPv4Interface((management[FIRST_GUEST + number], management.prefixlen))
     return Guest(
@@ -405,8 +241,8 @@ def _guest(spec: Spec, facts: Facts, image: str, links: Sequence[Link]) -> Guest
             for link in links
         ),
         accel=guests.virt or facts.accel,
-        pins=_pins(spec, facts, number),
-        emulator_pin=cpu.emulator_pin or (_dom0(spec).cpus if has_emulator else None),
+        pins=pins(spec, facts, number),
+        emulator_pin=cpu.emulator_pin or (dom0(spec).cpus if has_emulator else None),
         weight=cpu.weight,
         cap_percent=cpu.cap_percent,
         reserve_percent=cpu.reserve_percent,

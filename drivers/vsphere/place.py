@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from drivers.vsphere.api import vim
 from drivers.vsphere.connect import Session
 from drivers.vsphere.read import Found, Properties, each, everything, get, retrieve, spec, step
 from provision.driver import Target
-from provision.errors import PreflightError, UserError
+from provision.errors import PreflightError, UserError, did_you_mean
 
 HOST = (
     "name", "parent", "datastore", "summary.hardware", "config.product", "config.network",
@@ -118,8 +117,7 @@ def _choose(
     elif hits:
         text = f"{word}: {asked!r} fits several: {there}"
     else:
-        near = get_close_matches(asked, names, 1)
-        mean = f" (did you mean {near[0]!r}?)" if near else ""
+        mean = did_you_mean(asked, names)
         text = f"{word}: there is no {what} {asked!r}{mean}; there are: {there}"
     raise UserError(text, hint=f"{word}: one of them")
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from threading import Lock
 from typing import Any
 
@@ -13,7 +12,7 @@ from drivers.vsphere.connect import Session
 from drivers.vsphere.place import Place
 from drivers.vsphere.read import everything, get
 from drivers.vsphere.spec import disks
-from provision.errors import UserError
+from provision.errors import UserError, did_you_mean
 
 HAS = (
     "name", "config.template", "config.guestId", "config.version", "config.firmware",
@@ -108,16 +107,15 @@ class Sources:
                 hint=f"give its path: {self.place.datacenter_path}/vm/FOLDER/{name}",
             )
         raise UserError(
-            f"guests.image: no template or VM {name!r}{', '.join(_others(name, found))}",
+            f"guests.image: no template or VM {name!r}{_others(name, found)}",
             hint="the name of a template, or the path of a qcow2, raw or vmdk file",
         )
 
 
-def _others(name: str, found: Sequence[Any]) -> Iterator[str]:
+def _others(name: str, found: Sequence[Any]) -> str:
     """What a wrong name could have meant."""
     named = [str(f.has.get("name", "")) for f in found]
-    if near := get_close_matches(name, named, 1):
-        yield f" (did you mean {near[0]!r}?)"
     templates = sorted(str(f.has["name"]) for f in found if f.has.get("config.template"))
     shown = templates[:10]
-    yield f"; templates: {', '.join(shown)}" if shown else "; there are no templates"
+    there = f"templates: {', '.join(shown)}" if shown else "there are no templates"
+    return f"{did_you_mean(name, named)}; {there}"

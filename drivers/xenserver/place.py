@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from drivers.xenserver.api import Record
 from drivers.xenserver.connect import Session
 from provision.driver import Target
-from provision.errors import PreflightError, UserError
+from provision.errors import PreflightError, UserError, did_you_mean
 
 MIB = 1 << 20
 MARK = "provision.testbed"
@@ -142,8 +141,7 @@ def choose(
     elif hits:
         text = f"{word}: {asked!r} fits {len(hits)} of them; give its UUID"
     else:
-        near = get_close_matches(asked, names, 1)
-        mean = f" (did you mean {near[0]!r}?)" if near else ""
+        mean = did_you_mean(asked, names)
         text = f"{word}: there is no {what} {asked!r}{mean}; there are: {there}"
     raise UserError(text, hint=f"{word}: one of them")
 

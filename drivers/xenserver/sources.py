@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from threading import Lock
 
 from drivers.xenserver.api import Record
 from drivers.xenserver.connect import Session
 from drivers.xenserver.place import MIB, Place, Storage
-from provision.errors import UserError
+from provision.errors import UserError, did_you_mean
 
 HVM = "hvm"
 SHOWN = 10
@@ -108,8 +107,7 @@ class Sources:
             )
         there = sorted({v["name_label"] for v in all_of_them.values()
                         if _template(v) and not _installs(v)})  # fmt: skip
-        near = get_close_matches(name, there, 1)
-        mean = f" (did you mean {near[0]!r}?)" if near else ""
+        mean = did_you_mean(name, there)
         shown = f"templates with disks: {', '.join(there[:SHOWN])}" if there else "there are none"
         return f"no template {name!r}{mean}; {shown}"
 

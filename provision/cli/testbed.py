@@ -39,7 +39,7 @@ def image_for(
     None where the hypervisor's guests are cloned from a template of its own.
     """
     from provision import image
-    from provision.driver import find
+    from provision.registry import find
 
     state = states.default()
     if "/" in spec.guests.image:

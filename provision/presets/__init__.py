@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from provision.errors import UserError
+from provision.errors import UserError, did_you_mean
 from provision.presets.marks import Mark, haproxy, vmware, wuerzburg
 
 if TYPE_CHECKING:
@@ -112,9 +111,8 @@ def _differs(published: Mapping[str, Any], spec: Spec) -> list[str]:
 def choose(name: str, scale: float = 1.0) -> Chosen:
     """The preset of that name; raises UserError with those there are."""
     if name not in PRESETS:
-        near = get_close_matches(name, PRESETS, 1)
-        guess = f" (did you mean {near[0]!r}?)" if near else ""
-        raise UserError(f"no preset {name!r}{guess}; there are: {', '.join(PRESETS)}")
+        near = did_you_mean(name, PRESETS)
+        raise UserError(f"no preset {name!r}{near}; there are: {', '.join(PRESETS)}")
     if not 0 < scale <= 1:
         raise UserError(f"a preset's scale is above 0 and at most 1, not {scale:g}")
     return Chosen(PRESETS[name], scale)

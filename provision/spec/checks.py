@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from provision import testbed, units
-from provision.spec.faults import Fault, did_you_mean, show
+from provision import meaning, units
+from provision.errors import did_you_mean
+from provision.spec.faults import Fault, show
 
 if TYPE_CHECKING:
     from provision.spec import Spec
@@ -98,7 +99,7 @@ def _links(spec: Spec) -> Iterator[Fault]:
         pairs = units.counted(count, "pair")
         what = f"{pairs} from port {spec.network.port} on would end at port {last}"
         yield Fault(what, (("network", "port"), COUNT, EACH))
-    if net.overlaps(management := testbed.management_subnet(spec)):
+    if net.overlaps(management := meaning.management_subnet(spec)):
         what = f"{net} of the links and {management} of the management overlap"
         yield Fault(what, (MANAGEMENT, NETWORK, ("name",)))
 
@@ -108,8 +109,8 @@ def _management(spec: Spec) -> Iterator[Fault]:
         what = "an existing bridge needs management.subnet: the guests' addresses there"
         yield Fault(what, (("management", "bridge"), MANAGEMENT))
         return
-    management = testbed.management_subnet(spec)
-    have = max(management.num_addresses - 1 - testbed.FIRST_GUEST, 0)
+    management = meaning.management_subnet(spec)
+    have = max(management.num_addresses - 1 - meaning.FIRST_GUEST, 0)
     if spec.guests.count > have:
         some = units.counted(have, "guest")
         what = f"{management} has addresses for {some}, not {spec.guests.count}"

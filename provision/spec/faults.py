@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic_core import PydanticCustomError
@@ -36,9 +35,3 @@ def show(value: object) -> str:
     if isinstance(value, int | float):
         return str(value)
     return "a list" if isinstance(value, list | tuple) else "a mapping"
-
-
-def did_you_mean(word: object, known: Iterable[str]) -> str:
-    """`` (did you mean 'x'?)``, or "" where nothing is near."""
-    near = difflib.get_close_matches(word[:60], list(known), 1) if isinstance(word, str) else []
-    return f" (did you mean {near[0]!r}?)" if near else ""

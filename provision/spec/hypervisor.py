@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from provision import driver
-from provision.spec.faults import Fault, did_you_mean, faults_error, show
+from provision import registry
+from provision.errors import did_you_mean
+from provision.spec.faults import Fault, faults_error, show
 from provision.spec.section import Section
 from provision.spec.types import EnvName, Fingerprint, Path, SshTarget, Text, Uri
 
@@ -118,7 +119,7 @@ class Hypervisor(Section):
     @field_validator("type")
     @classmethod
     def _known(cls, value: str) -> str:
-        known = driver.known()
+        known = registry.known()
         if value not in known:
             near = did_you_mean(value, known)
             raise ValueError(f"no driver {show(value)}; known: {', '.join(known)}{near}")

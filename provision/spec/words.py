@@ -8,8 +8,9 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from provision.errors import did_you_mean
 from provision.spec import Spec
-from provision.spec.faults import Fault, Loc, did_you_mean, show
+from provision.spec.faults import Fault, Loc, show
 
 #: pydantic's error types and what is said instead; {} is the value
 _PHRASES: Mapping[str, str] = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from provision import driver, matrix
+from provision import matrix, registry
 from provision.capabilities import MODEL, SWITCH, Answer, Can, Capabilities
 from provision.driver import NicModel
 from provision.errors import PreflightError
@@ -52,7 +52,7 @@ def test_the_page_is_what_the_drivers_say() -> None:
 
 def test_every_driver_has_a_column_and_an_answer_to_everything() -> None:
     found = matrix.matrix()
-    assert {*found.drivers, *found.lacks} >= set(driver.BUILTIN) - {"fake"}
+    assert {*found.drivers, *found.lacks} >= set(registry.BUILTIN) - {"fake"}
     for row in found.rows:
         assert tuple(row.cells) == found.drivers
         assert all(can.words for can in row.cells.values() if can.answer is Answer.NO), row
@@ -77,7 +77,7 @@ def test_the_terminal_has_a_line_a_word_and_each_reason_once(
             raise PreflightError("it needs the Python package 'acme'", hint="pip install acme")
         return Acme if name == "acme" else object
 
-    monkeypatch.setattr(driver, "find", find)
+    monkeypatch.setattr(registry, "find", find)
     found = matrix.matrix(["acme", "gone", "mute"])
     lines = list(matrix.terminal(found))
     assert [line for line in lines if line.startswith("dom0.weight")] == [

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from provision import driver
+from provision import registry
 from provision.errors import SpecError
 from provision.spec import Spec
 from provision.spec import file as specfile
@@ -22,7 +22,7 @@ RIGHT = sorted(p.stem for p in HERE.glob("*.json"))
 
 @pytest.fixture
 def _drivers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "known", lambda: ["kvm", "native", "vsphere", "xen"])
+    monkeypatch.setattr(registry, "known", lambda: ["kvm", "native", "vsphere", "xen"])
 
 
 @pytest.mark.usefixtures("_drivers")

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from drivers.fake import Fake
 from drivers.kvm.facts import MODELS, Machine, cannot
 from provision import doctor
+from provision.admission import commitment
 from provision.driver import Facts, Target, UplinkFacts, fits
 from provision.errors import PreflightError, SpecError
+from provision.meaning import management_subnet
 from provision.resources import (
     Among,
     Cable,
@@ -29,7 +31,7 @@ from provision.resources import (
     needs,
 )
 from provision.spec import Spec, restore, words
-from provision.testbed import commitment, expand, management_subnet, tag
+from provision.testbed import expand, tag
 
 FACTS = Fake(Target("t", Path("/nonexistent"))).facts
 REAL = {"load_generator": {"ssh": "root@lg", "ports": ["lg1", "lg2"]}, "guests": {"count": 2}}

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
-from provision.errors import UserError
+from provision.errors import UserError, did_you_mean
 from provision.measuring.capture import Output
 from provision.measuring.workload import Options, Workload
 from provision.measuring.workloads import beside, forwarding, http, netperf
@@ -38,10 +37,8 @@ def find(name: str) -> Workload:
         return load(Path(name))
     if found := beside.named(name, find) or forwarding.named(name):
         return found
-    near = get_close_matches(name, WORKLOADS, 1)
-    guess = f" (did you mean {near[0]!r}?)" if near else ""
-    known = ", ".join((*WORKLOADS, *FORMS))
-    raise UserError(f"no workload {name!r}{guess}; known: {known}, or a file NAME.yml")
+    near, known = did_you_mean(name, WORKLOADS), ", ".join((*WORKLOADS, *FORMS))
+    raise UserError(f"no workload {name!r}{near}; known: {known}, or a file NAME.yml")
 
 
 def is_one(name: str) -> bool:

@@ -8,22 +8,22 @@ from pathlib import Path
 import pytest
 
 import provision
-from provision import driver
+from provision import registry
 from provision.errors import PreflightError, UserError
 
 ROOT = Path(provision.__file__).parent.parent
 
 
 def lost(monkeypatch: pytest.MonkeyPatch, target: str) -> PreflightError:
-    monkeypatch.setattr(driver, "BUILTIN", {"acme": target})
+    monkeypatch.setattr(registry, "BUILTIN", {"acme": target})
     with pytest.raises(PreflightError) as e:
-        driver.find("acme")
+        registry.find("acme")
     return e.value
 
 
 def test_no_such_driver() -> None:
     with pytest.raises(UserError, match=r"no driver 'kvn'; known: .*fake, hyperv, kvm"):
-        driver.find("kvn")
+        registry.find("kvn")
 
 
 def test_a_module_of_ours_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
