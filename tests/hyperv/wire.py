@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ class Programs:
     """What commands do here, by their first word. ``ended`` has those that came to their end."""
 
     def __init__(self) -> None:
-        self.ended: list[str] = []
+        self.ended: queue.Queue[str] = queue.Queue()
         self.go = threading.Event()
 
     def __call__(self, process: Ran) -> int:
@@ -40,7 +41,7 @@ class Programs:
             process.pause(60)
         elif word == "length":
             process.write(str(len(process.line)).encode())
-        self.ended.append(word)
+        self.ended.put(word)
         return 3
 
 
