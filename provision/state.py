@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISDIR
+
+from provision.errors import PreflightError
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +40,17 @@ def default() -> State:
 
 
 def sockets() -> Path:
-    """A short-named folder for ssh's control sockets (their paths may have 108 characters)."""
+    """A short-named folder for ssh's control sockets (their paths may have 108 characters).
+
+    Raises PreflightError where it is another user's, who could then answer for our hosts.
+    """
     base = Path("/run") if os.geteuid() == 0 else Path(os.environ.get("XDG_RUNTIME_DIR", "/tmp"))
     folder = base / f"provision-{os.geteuid()}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.lstat()
+    if not S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise PreflightError(
+            f"{folder} is not this user's alone: ssh's sockets would be in others' hands",
+            hint=f"remove {folder}, or set XDG_RUNTIME_DIR to a folder of your own",
+        )
     return folder
