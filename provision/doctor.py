@@ -37,14 +37,20 @@ def controller(state: State) -> Iterator[Check]:
         path = shutil.which(tool)
         yield _finding(tool, path is not None, path or "missing", f"apt-get install {package}")
     yield Check("drivers", ok=True, detail=", ".join(known()))
+    yield from _state(state)
+
+
+def _state(state: State) -> Iterator[Check]:
+    """Whether its own folder can be written, and has room."""
+    unfit = state.unfit()
+    mend = "set PROVISION_STATE_DIR to a folder of yours"
+    yield _finding("state", not unfit, unfit or str(state.root), mend)
+    if unfit:
+        return
     folder = next(p for p in (state.root, *state.root.parents) if p.exists())
     free_gib = shutil.disk_usage(folder).free / 2**30
     free = f"{free_gib:.0f} GiB free in {folder}"
     yield _finding("disk", free_gib >= ROOM_GIB, free, "free some, or set PROVISION_STATE_DIR")
-    writable = os.access(folder, os.W_OK)
-    yield _finding(
-        "state", writable, str(state.root), "set PROVISION_STATE_DIR to a folder of yours"
-    )
 
 
 def _finding(what: str, ok: bool, detail: str, fix: str) -> Check:
@@ -55,6 +61,10 @@ def hypervisor(state: State, spec: Spec) -> Iterator[Check]:
     """The hypervisor: whether it answers, and what it is."""
     from provision.session import opened
 
+    if state.unfit():
+        told = "not looked at: that takes a state folder"
+        yield Check(spec.hypervisor.type, ok=False, detail=told)
+        return
     try:
         with opened(state, spec) as session:
             found = [*checks(session.driver.facts), *session.driver.examine()]

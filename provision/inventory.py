@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +37,19 @@ def links_of(journal: Journal) -> list[Link]:
 
 
 def build(state: State, spec: Spec) -> dict[str, Any]:
+    """As ``of``, of a testbed that nobody has in hand."""
+    with closing(Journal(state.root, spec.name)) as journal:
+        return of(journal, state, spec)
+
+
+def of(journal: Journal, state: State, spec: Spec) -> dict[str, Any]:
     """The inventory as a file has it: groups ``guests`` and ``loadgenerators`` with variables.
 
     A Windows host is in ``hypervisors``, for plays of one's own.
     """
-    journal = Journal(state.root, spec.name)
-    try:
-        links = links_of(journal)
-        facts = journal.facts()
-        guests = {r.name: r for r in journal.wants().values() if isinstance(r, Guest)}
-    finally:
-        journal.close()
+    links = links_of(journal)
+    facts = journal.facts()
+    guests = {r.name: r for r in journal.wants().values() if isinstance(r, Guest)}
     access = access_of(state, spec)
     hosts = {
         name: _guest(access, guests[name], own, facts.get(name, {}))

@@ -28,6 +28,8 @@ from provision.resources import Key, Resource, dump, load
 
 FORMAT = 2
 RESERVE_BYTES = 1 << 20
+LOCKS = "locks"
+SHARED_BYTES = 64 << 10  # that the index takes which readers share
 SHORT_PAGES = 16  # of the log, before it is written back and used anew: where room is scarce
 ROOM_BYTES = 16 << 20  # for keys, consoles and plays of a testbed, and the journal's own growth
 SCHEMA = """
@@ -110,12 +112,7 @@ class Journal:
         try:
             yield
         except (sqlite3.Error, OSError) as e:
-            folder = self._path.parent
-            if getattr(e, "sqlite_errorname", "") in _FULL or getattr(e, "errno", 0) == ENOSPC:
-                raise JournalFull(
-                    f"{self._path}: no room to write on its disk", hint=f"df -h {folder}: free some"
-                ) from e
-            raise JournalError(f"{self._path}: {e}", hint="free space or mend the file") from e
+            raise _error(self._path, e) from e
 
     def _write(self, sql: str, *values: object) -> None:
         self._write_all([(sql, values)])
@@ -312,6 +309,26 @@ class Journal:
         self._db.close()
 
 
+def _error(path: Path, error: sqlite3.Error | OSError) -> JournalError:
+    """What went wrong with a file of the state folder, in words and with the mend."""
+    folder = path.parent.parent if path.parent.name == LOCKS else path.parent
+    name = getattr(error, "sqlite_errorname", "")
+    # where there is no room to share the journal, the first to open it has it alone
+    crowded = name == "SQLITE_BUSY" and shutil.disk_usage(folder).free < SHARED_BYTES
+    if name in _FULL or crowded or getattr(error, "errno", 0) == ENOSPC:
+        told = ", and another provision has it open" if crowded else ""
+        return JournalFull(
+            f"{path}: no room to write on its disk{told}", hint=f"df -h {folder}: free some"
+        )
+    if isinstance(error, OSError) or name == "SQLITE_CANTOPEN":
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        return JournalError(
+            f"the state folder {folder} cannot be used: {path}: {why}",
+            hint="set PROVISION_STATE_DIR to a folder of yours",
+        )
+    return JournalError(f"{path}: {error}", hint="free space or mend the file")
+
+
 def _text(resource: Resource | None) -> str:
     return json.dumps(dump(resource))
 
@@ -330,12 +347,12 @@ def lease(folder: Path, testbed: str) -> Iterator[None]:
 
     Raises Leased with who holds it and since when.
     """
-    path = folder / "locks" / f"{testbed}.lock"
+    path = folder / LOCKS / f"{testbed}.lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as e:
-        raise JournalError(f"{path}: {e.strerror}", hint="set PROVISION_STATE_DIR") from e
+        raise _error(path, e) from e
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from provision import image as images
 from provision import inventory, presets
 from provision.admission import commitment
 from provision.driver import Seated
-from provision.errors import Mismatch, SpecError, WorldError
+from provision.errors import Mismatch, SpecError, UserError, WorkloadError, WorldError
 from provision.meaning import flavour
 from provision.measuring import influences
 from provision.measuring.results import BESIDE, Run, Sample, Subject
@@ -60,7 +61,7 @@ def asked(
     names = {"seconds": "duration_s", "ramp": "ramp_s", "within": "within_percent"}
     told: dict[str, Any] = {names.get(k, k): v for k, v in options.items() if v is not None}
     if workloads:
-        told["workloads"] = [_named(word) for word in workloads]
+        told["workloads"] = named(workloads)
     data = describe(spec)
     section = preset.section() if preset else {}
     try:
@@ -70,10 +71,23 @@ def asked(
         raise SpecError(problems, hint="provision run --help") from e
 
 
-def _named(word: str) -> str:
-    """A workload as a spec has it: a user's own is the path of its file."""
-    found = find(word)
-    return str(Path(word).absolute()) if is_file(word) else found.name
+def named(words: Sequence[str]) -> list[str]:
+    """Workloads as a spec has them: a user's own is the path of its file.
+
+    Raises UserError with every word that names none.
+    """
+    found, wrong = [], []
+    for word in words:
+        try:
+            one = find(word)
+        except UserError as e:
+            wrong.append(e)
+        else:
+            found.append(str(Path(word).absolute()) if is_file(word) else one.name)
+    if wrong:
+        hint = next((e.hint for e in wrong if e.hint), "provision run --help")
+        raise UserError("\n".join(map(str, wrong)), hint=hint)
+    return found
 
 
 def run(session: Session, preset: Chosen | None = None) -> Done:
@@ -106,14 +120,27 @@ def together(sessions: Sequence[Session], preset: Chosen | None = None) -> list[
         stop = Stop(within, spec.run.most) if within else None
         benches = [one.bench for one in ready]
         taken = take(benches, chosen, spec.run.repeat, spec.run.redo, stop)
-    finally:
-        for session, one in zip(sessions, ready, strict=False):
-            _put_back(session, one.bench, chosen)
-        for one in ready:
-            one.bench.run.keep(influences.AFTER, influences.look(one.machines))
-        for one in ready:
-            _report(one.bench.run.path)
+    except BaseException:
+        with suppress(WorkloadError):  # what went wrong first is what is told
+            _conclude(sessions, ready, chosen)
+        raise
+    _conclude(sessions, ready, chosen)
     return [_done(one.bench.run.path, own) for one, own in zip(ready, taken, strict=True)]
+
+
+def _conclude(
+    sessions: Sequence[Session], ready: Sequence[_Ready], chosen: Sequence[Workload]
+) -> None:
+    """What comes after the last sample, whatever ended them.
+
+    Raises WorkloadError where the disk does not take it; the guests are as before then too.
+    """
+    for session, one in zip(sessions, ready, strict=False):
+        _put_back(session, one.bench, chosen)
+    for one in ready:
+        one.bench.run.keep(influences.AFTER, influences.look(one.machines))
+    for one in ready:
+        _report(one.bench.run.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +154,11 @@ class _Ready:
 def _prepare(session: Session, chosen: Sequence[Workload], prefix: str) -> _Ready:
     """Whatever comes before the first sample; ``prefix`` begins the subjects of progress."""
     spec, journal = session.spec, session.journal
+    journal.make_room()
     links, facts = inventory.links_of(journal), journal.facts()
     guests = _running(session)
     _fit(spec.name, guests, chosen)
-    hosts = inventory.build(session.state, spec)
+    hosts = inventory.of(journal, session.state, spec)
     machines = _machines(session, links, guests)
     before = influences.look(machines)
     kept = {"spec": describe(spec), "facts": facts, "host": host_facts(session),
@@ -355,7 +383,7 @@ def _report(folder: Path) -> None:
 def end_processes(session: Session) -> None:
     """End what a run left on the guests and the load generator, and start netserver afresh."""
     _running(session)
-    hosts = inventory.build(session.state, session.spec)
+    hosts = inventory.of(session.journal, session.state, session.spec)
     plays = session.state.folder(session.spec.name) / "plays"
     plays.mkdir(exist_ok=True)
     session.progress("processes", "start", "end ours, serve afresh")

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from errno import ENOSPC
 from pathlib import Path
 from stat import S_ISDIR
 
 from provision.errors import PreflightError
+
+from provision.errors import UserError, WorkloadError
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +34,50 @@ class State:
         """Disks, consoles, keys and last errors of one testbed; gone after ``down``."""
         return self.root / "testbeds" / testbed
 
+    def unfit(self) -> str:
+        """Why nothing can be kept there, in words; "" = it can. Nothing is left behind."""
+        folder = self.root
+        try:
+            while not folder.exists():
+                folder = folder.parent
+            with tempfile.TemporaryFile(dir=folder):
+                return ""
+        except OSError as e:
+            return f"{self.root} cannot be used: {folder}: {e.strerror}"
+
 
 def default() -> State:
-    """PROVISION_STATE_DIR, else the system's place for root and the user's for others."""
+    """PROVISION_STATE_DIR, else the system's place for root and the user's for others.
+
+    Raises UserError where that is something else than a folder.
+    """
     if chosen := os.environ.get("PROVISION_STATE_DIR"):
-        return State(Path(chosen).absolute())
+        root = Path(chosen).absolute()
+        try:
+            why = "" if root.is_dir() or not os.path.lexists(root) else "is no folder"
+        except OSError as e:
+            why = e.strerror or "cannot be looked at"
+        if why:
+            hint = "name a folder of yours, or unset it"
+            raise UserError(f"PROVISION_STATE_DIR: {root}: {why}", hint=hint)
+        return State(root)
     if os.geteuid() == 0:
         return State(Path("/var/lib/provision"))
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return State(Path(base) / "provision")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raises WorkloadError where the disk does not take what is written inside."""
+    try:
+        yield
+    except OSError as e:
+        folder = path if path.is_dir() else path.parent
+        raise WorkloadError(
+            f"{e.filename or path}: cannot be written: {e.strerror}",
+            hint=f"df -h {folder}: free some" if e.errno == ENOSPC else "",
+        ) from e
 
 
 def sockets() -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import traceback
+from errno import ENOSPC
 from types import TracebackType
 
 import click
@@ -82,5 +83,7 @@ def main() -> None:
         print("interrupted", file=sys.stderr)
         code = 130
     except OSError as e:  # a full disk, a state folder that cannot be written
-        code = complain(ProvisionError(str(e)))
+        what = f"{e.filename}: {e.strerror}" if e.filename else str(e)
+        hint = "df -h: free some room on that disk" if e.errno == ENOSPC else ""
+        code = complain(ProvisionError(what, hint=hint))
     sys.exit(code if isinstance(code, int) else 0)

@@ -61,7 +61,8 @@ def run(
 
     with_native = options.pop("with_native")
     chosen = _preset(options.pop("preset"), options.pop("scale"), workloads)
-    spec = running.asked(existing(name), workloads, options, chosen)
+    meant = running.named(workloads)  # what is wrong with the words is told before all else
+    spec = running.asked(existing(name), meant, options, chosen)
     image = image_under(spec)
     kept = f"provision report -n {spec.name}"
     again = f"the same command runs it again; what was measured is kept: {kept}"
@@ -119,6 +120,12 @@ def report(runs: tuple[str, ...], name: str | None, as_json: bool, listing: bool
         hint = f"provision run -n {name}" if name else "provision run"
         raise UserError(f"there is no run{which} yet", hint=hint)
     folders = [one.path for one in found]
+    places = [folder.resolve() for folder in folders]
+    if twice := [f.name for n, f in enumerate(folders) if places[n] in places[:n]]:
+        raise UserError(
+            f"{twice[0]} is named twice: a run is set beside another, not beside itself",
+            hint=f"provision report {twice[0]}, or: provision report --list",
+        )
     if as_json:
         print_json(document(folders))
     else:
@@ -136,6 +143,8 @@ def _list(there: list[Run], as_json: bool) -> None:
         return
     for row in rows:
         click.echo(f"{row['run']}  {row['samples']}")
+    if not rows:
+        click.echo("no run yet; provision run makes one")
 
 
 def _samples(run: Run) -> str:

@@ -58,6 +58,8 @@ def image_for(
         raise PreflightError(
             f"the guest image {image.NAME!r} is not built", hint="provision image build"
         )
+    with looked_at(spec) as session:
+        session.testbed()  # what the hypervisor refuses is told before minutes go by
     with shown(events=events, quiet=quiet) as progress:
         progress("image", "start")
         found = image.build(state.images, lambda phase: progress("image", "phase", phase))
@@ -275,7 +277,7 @@ def down(name: str | None, events: bool, quiet: bool, as_json: bool, reboot: boo
         if as_json:
             print_json({"testbed": name, "undone": []})
         else:
-            which = f"no testbed {name!r}; {there_are(there)}" if name else "no testbed"
+            which = f"no testbed {name!r}{there_are(there)}" if name else "no testbed"
             click.echo(f"{which}; nothing to do")
         return
     spec = existing(name)

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from provision import __version__
-from provision.errors import UserError, WorkloadError
+from provision.errors import UserError
 from provision.measuring.verdict import Finding
+from provision.state import writing
 
 FORMAT = 1
 RESULTS = "results.jsonl"
@@ -57,6 +58,35 @@ class Subject:
     arrivals_per_s: int = 100
     haproxy: str = ""
     own: str = ""
+
+
+#: the same fields for people
+WORDS: Mapping[str, str] = {
+    "hypervisor": "hypervisor",
+    "version": "hypervisor's version",
+    "host": "host",
+    "accel": "acceleration",
+    "nic": "vNIC model",
+    "guests": "guests",
+    "vcpus": "vCPUs of each guest",
+    "image": "guests' image (digest)",
+    "netperf": "netperf of the guests",
+    "duration_s": "window, s",
+    "ramp_s": "ramp before and after it, s",
+    "message_bytes": "messages, bytes",
+    "socket_buffer_bytes": "socket buffers, bytes",
+    "wire_mbit": "wire speed, Mbit/s",
+    "cpu_ratio": "guests' vCPUs per CPU left to them",
+    "memory_ratio": "guests' memory per the host's",
+    "nics_each": "vNICs of each guest",
+    "datagram_bytes": "UDP datagrams, bytes",
+    "request_bytes": "requests, bytes",
+    "response_bytes": "responses, bytes",
+    "clients": "HTTP clients of each guest",
+    "arrivals_per_s": "HTTP arrivals for each guest, conn/s",
+    "haproxy": "HAProxy of the guests",
+    "own": "workloads of the user's own",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,28 +145,37 @@ class Run:
         """
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         run = cls(root / f"{stamp}-{testbed}-{secrets.token_hex(2)}")
-        try:
+        with writing(run.path):
             run.path.mkdir(parents=True)
             for name, document in facts.items():
                 (run.path / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
             head = {"format": FORMAT, "run": run.id, "testbed": testbed, "provision": __version__,
                     "documents": list(facts)}  # fmt: skip
             (run.path / RESULTS).write_text(json.dumps(head) + "\n")
-        except OSError as e:
-            raise WorkloadError(f"{run.path}: cannot be written: {e.strerror}") from e
         return run
 
     def keep(self, name: str, document: Mapping[str, Any]) -> None:
-        """One document more, known only when the run has ended."""
-        (self.path / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
+        """One document more, known only when the run has ended; raises as ``create``."""
+        path = self.path / f"{name}.json"
+        with writing(path):
+            path.write_text(json.dumps(document, indent=1) + "\n")
 
     def append(self, sample: Sample) -> None:
-        """Keep a sample, on the disk when this returns."""
-        line = json.dumps(asdict(sample)) + "\n"
-        with (self.path / RESULTS).open("a") as f:
-            f.write(line)
-            f.flush()
-            os.fsync(f.fileno())
+        """Keep a sample, on the disk when this returns.
+
+        Raises WorkloadError where the disk does not take it; those before it are whole then.
+        """
+        left = (json.dumps(asdict(sample)) + "\n").encode()
+        path = self.path / RESULTS
+        with writing(path), path.open("ab", buffering=0) as f:
+            before = os.fstat(f.fileno()).st_size
+            try:
+                while left:
+                    left = left[f.write(left) :]
+                os.fsync(f.fileno())
+            except OSError:
+                os.ftruncate(f.fileno(), before)
+                raise
 
     def head(self) -> dict[str, Any]:
         """The first line; raises UserError where this is no run's folder, or a newer one's."""
@@ -249,5 +288,5 @@ def differences(samples: Iterable[Sample]) -> list[str]:
     for f in fields(Subject):
         values = list(dict.fromkeys(str(getattr(s, f.name)) for s in subjects))
         if len(values) > 1:
-            found.append(f"{f.name}: {' / '.join(values)}")
+            found.append(f"{WORDS[f.name]}: {' / '.join(v or 'none' for v in values)}")
     return found

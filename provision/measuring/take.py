@@ -22,6 +22,7 @@ from provision.measuring.verdict import Finding, judge
 from provision.measuring.workload import Options, Pair, Workload
 from provision.playing import Player
 from provision.playing.events import TaskEvent
+from provision.state import writing
 
 USAGE_S = 0.25  # between two readings of the hypervisor's counters
 CLOCK_S = 2.0  # the play's own delay is within this; more is a difference of clocks
@@ -146,14 +147,16 @@ def words(finding: Finding) -> str:
 def _take(bench: Bench, workload: Workload, repetition: int, attempt: int, subject: str) -> Sample:
     name = f"{workload.name}-{repetition:02}-try-{attempt}"
     raw = bench.run.path / "raw" / name
-    raw.mkdir(parents=True)
+    with writing(raw):
+        raw.mkdir(parents=True)
     bench.say(subject, "start", "" if attempt == 1 else f"again, try {attempt}")
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     with _others(bench, workload, raw.name) as missed, Meter(bench.usage) as meter:
         ended_s = _play(bench, workload, raw, subject)
     capture = load(raw / "streams.json", workload.read)
-    for stream in capture.streams:
-        (raw / f"{stream.pair}.txt").write_text(stream.raw)
+    with writing(raw):
+        for stream in capture.streams:
+            (raw / f"{stream.pair}.txt").write_text(stream.raw)
     asked = Asked(workload, bench.options, bench.pairs, bench.apart)
     shift_s, warnings = _clock(capture, ended_s)
     usages = [replace(u, at_s=u.at_s + shift_s) for u in meter.usages]

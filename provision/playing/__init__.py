@@ -21,6 +21,7 @@ from typing import Any
 
 from provision.errors import Interrupted, PreflightError, Unreachable, WorkloadError
 from provision.playing.events import Played, TaskEvent, note
+from provision.state import writing
 
 HERE = Path(__file__).parent.parent
 POLL_S = 0.2  # between looks at the cancel flag, and of ansible-runner at its own
@@ -74,8 +75,9 @@ class Player:
             "env/settings": settings,
         }.items():
             path = self.folder / name
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.write_text(json.dumps(data, indent=1))
+            with writing(path):
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                path.write_text(json.dumps(data, indent=1))
 
     def _argv(self, playbook: str, ident: str) -> list[str]:
         return [

@@ -67,6 +67,11 @@ def test_a_full_disk_can_be_looked_at_and_left(shell: Shell) -> None:
     status = shell("status", "--json", "-n", "t")
     assert status.returncode == 0, status.stderr
     assert {t["state"] for t in json.loads(status.stdout)["things"]} == {"as asked"}
+    run = shell("run", "netperf-send", "-n", "t")
+    assert run.returncode == 4, run.stderr
+    assert "less than 16 MiB are free on its disk" in run.stderr
+    assert f"df -h {shell.state}" in run.stderr
+    assert json.loads(shell("inventory", "-n", "t").stdout)["guests"]["hosts"]
     before = shell.world.read_text()
     refused = shell.up("--set", "guests.cpu.weight=512")
     assert refused.returncode == 4, refused.stderr

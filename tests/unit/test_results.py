@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from dataclasses import asdict
+from errno import ENOSPC
 from pathlib import Path
 
 import pytest
@@ -142,3 +143,20 @@ def test_a_sample_is_on_the_disk_when_append_returns(
 def test_samples_of_one_thing_differ_in_nothing() -> None:
     assert differences([sample("netperf-send", 1, 1), sample("netperf-receive", 2, 1)]) == []
     assert differences([]) == []
+
+
+def test_a_disk_that_fills_costs_no_sample_that_was_kept(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.append(sample("netperf-send", 100, 1))
+
+    def full(_fd: int) -> None:
+        raise OSError(ENOSPC, os.strerror(ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(WorkloadError, match="No space left on device") as caught:
+            run.append(sample("netperf-send", 110, 2))
+    assert caught.value.hint == f"df -h {run.path}: free some"
+    run.append(sample("netperf-send", 120, 2))
+    assert [s.finding.aggregate_mbit for s in run.samples()] == [100, 120]
