@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from provision import meaning, units
-from provision.errors import did_you_mean
+from provision.measuring.workloads import FORMS, WORKLOADS, is_file, is_one, meant
 from provision.spec.faults import Fault, show
 
 if TYPE_CHECKING:
@@ -38,17 +38,36 @@ def _repetitions(spec: Spec) -> Iterator[Fault]:
 
 
 def workloads(
-    asked: Sequence[str], known: Sequence[str], is_one: Callable[[str], bool]
-) -> Iterator[Fault]:
-    """What is wrong with a list of workloads; the places are within the list."""
-    if not asked:
-        yield Fault("names no workload", ((),))
+    asked: Sequence[str], path_of: Callable[[str], str]
+) -> tuple[tuple[str, ...], list[Fault]]:
+    """A list of workloads, files as paths, and all that is wrong; the places are within the list.
+
+    ``path_of`` raises ValueError where there is no such file.
+    """
+    found: list[str] = []
+    faults = [] if asked else [Fault("names no workload", ((),))]
     for i, name in enumerate(asked):
-        if not name.endswith((".yml", ".yaml")) and not is_one(name):
-            near = did_you_mean(name, known)
-            yield Fault(f"no workload {show(name)}; known: {', '.join(known)}{near}", ((i,),))
-        elif name in asked[:i]:
-            yield Fault(f"{name} is in the list already", ((i,),))
+        try:
+            found.append(_workload(name, path_of))
+        except ValueError as e:
+            faults.append(Fault(str(e), ((i,),)))
+        else:
+            if found[-1] in found[:-1]:
+                faults.append(Fault(f"{name} is in the list already", ((i,),)))
+    return tuple(found), faults
+
+
+def _workload(name: str, path_of: Callable[[str], str]) -> str:
+    """Raises ValueError with what was meant, if that can be guessed."""
+    if is_file(name):
+        try:
+            return path_of(name)
+        except ValueError as e:
+            raise ValueError(f"{e}{meant(name)}") from None
+    if not is_one(name):
+        known = ", ".join((*WORKLOADS, *FORMS))
+        raise ValueError(f"no workload {show(name)}; known: {known}{meant(name)}")
+    return name
 
 
 def _uplinks(spec: Spec) -> Iterator[Fault]:

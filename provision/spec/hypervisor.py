@@ -120,7 +120,7 @@ class Hypervisor(Section):
     @classmethod
     def _known(cls, value: str) -> str:
         known = registry.known()
-        if value not in known:
+        if value not in (*known, registry.IMAGINED):
             near = did_you_mean(value, known)
             raise ValueError(f"no driver {show(value)}; known: {', '.join(known)}{near}")
         return value

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, model_validator
 
 from provision.errors import SpecError
+from provision.measuring.workloads import meant
 from provision.measuring.workloads.own import MEGABIT, Own
 from provision.spec import words as specwords
 from provision.spec import yamltext as yamlread
@@ -86,7 +87,8 @@ def load(path: pathlib.Path) -> Own:
         with path.open("rb") as file:
             document = yamlread.read(file.read(yamlread.MAX_BYTES + 1))
     except OSError as e:
-        raise SpecError([f"{path}: {e.strerror}"], hint="docs/workloads/own.md") from e
+        what = f"{path}: {e.strerror}{meant(path.name)}"
+        raise SpecError([what], hint="docs/workloads/own.md") from e
     told = Told(document, str(path))
     if document.whole:
         try:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from ipaddress import IPv4Network
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, WithJsonSchema, field_validator
+from pydantic import Field, ValidationInfo, WithJsonSchema, field_validator
 
-from provision.measuring.workloads import FORMS, PATTERN, WORKLOADS, is_one
+from provision.measuring.workloads import FORMS, PATTERN, WORKLOADS
 from provision.resources import Latency, StartMode, Virt
 from provision.spec import checks as speccheck
 from provision.spec.faults import faults_error
@@ -37,12 +37,11 @@ from provision.spec.types import (
     SshTarget,
     Subnet,
     Weight,
-    workload,
+    path_of,
 )
 
 Workload = Annotated[
     str,
-    AfterValidator(workload),
     WithJsonSchema(
         {
             "anyOf": [
@@ -281,7 +280,8 @@ class Run(Section):
 
     @field_validator("workloads")
     @classmethod
-    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if faults := list(speccheck.workloads(value, (*WORKLOADS, *FORMS), is_one)):
+    def _known(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        found, faults = speccheck.workloads(value, lambda name: path_of(name, info))
+        if faults:
             raise faults_error(faults)
-        return value
+        return found

@@ -165,18 +165,13 @@ def _image(value: str, info: ValidationInfo) -> str:
     if _THERE.fullmatch(value):
         return value
     if _DISK.fullmatch(value):
-        return _path(value, info)
+        return path_of(value, info)
     if not re.fullmatch(r"[\w][\w. ()-]{0,79}", value):
         raise ValueError(f"should be an image's name or a path, not {show(value)}")
     return value
 
 
-def workload(value: str, info: ValidationInfo) -> str:
-    """A workload's name as it is; the file of a user's own as a path."""
-    return _path(value, info) if value.endswith((".yml", ".yaml")) else value
-
-
-def _path(value: str, info: ValidationInfo) -> str:
+def path_of(value: str, info: ValidationInfo) -> str:
     """A path becomes absolute, and must exist, where the context has the spec's ``folder``."""
     folder: pathlib.Path | None = (info.context or {}).get("folder")
     if folder is None:
@@ -207,7 +202,7 @@ Login = Annotated[str, Shape("[a-z_][a-z0-9_-]{0,31}", "a login name")]
 Model = Annotated[str, Shape("[A-Za-z0-9][A-Za-z0-9._-]{0,39}", "a vNIC model's name")]
 Text = Annotated[str, Shape(r"[^\s]([^\r\n]{0,254}[^\s])?", "a name on one line")]
 EnvName = Annotated[str, Shape("[A-Za-z_][A-Za-z0-9_]*", "the name of a variable", secret=True)]
-Path = Annotated[str, AfterValidator(_path)]
+Path = Annotated[str, AfterValidator(path_of)]
 Fingerprint = Annotated[str, AfterValidator(_fingerprint)]
 Bridge = Annotated[
     str,

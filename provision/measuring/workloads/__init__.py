@@ -37,8 +37,18 @@ def find(name: str) -> Workload:
         return load(Path(name))
     if found := beside.named(name, find) or forwarding.named(name):
         return found
-    near, known = did_you_mean(name, WORKLOADS), ", ".join((*WORKLOADS, *FORMS))
-    raise UserError(f"no workload {name!r}{near}; known: {known}, or a file NAME.yml")
+    known = ", ".join((*WORKLOADS, *FORMS))
+    raise UserError(f"no workload {name!r}{meant(name)}; known: {known}, or a file NAME.yml")
+
+
+def meant(name: str) -> str:
+    """`` (did you mean 'x'?)``, also of a name that looks like a file; "" where none is near."""
+    word = name.removesuffix(".yml").removesuffix(".yaml")
+    head, at, rest = word.partition("@")
+    plain = (*WORKLOADS, *FORMS)
+    busy = [f"{one}+{load}" for one in plain for load in beside.LOADS]
+    known = (*plain, *busy) if "+" in head else plain
+    return did_you_mean(word, [f"{one}{at}{rest}" for one in known])
 
 
 def is_one(name: str) -> bool:
