@@ -12,6 +12,7 @@ from provision.driver import DriverType
 from provision.errors import PreflightError, UserError
 
 GROUP = "provision.drivers"
+IMAGINED = "fake"  # it makes nothing: for tests, and not offered to people
 #: built in, so that a bare checkout needs no install
 BUILTIN: Mapping[str, str] = {
     "container": "drivers.container.driver:Container",
@@ -28,8 +29,9 @@ BUILTIN: Mapping[str, str] = {
 
 
 def known() -> list[str]:
-    """The names of all drivers that can be found."""
-    return sorted({*BUILTIN, *(e.name for e in metadata.entry_points(group=GROUP))})
+    """The names of all drivers that can be found, but for the one that makes nothing."""
+    every = {*BUILTIN, *(e.name for e in metadata.entry_points(group=GROUP))}
+    return sorted(every - {IMAGINED})
 
 
 def find(name: str) -> DriverType:

@@ -193,7 +193,7 @@ def door(uri: str, auth: str, login: Login | None, tls: Tls, limits: Limits) -> 
         )
     if auth == "certificate" and not (tls.client_cert and tls.client_key):
         raise UserError(
-            "hypervisor.auth: certificate: there is none",
+            "hypervisor.auth: certificate: the spec names no certificate and key",
             hint="hypervisor.tls: {client_cert: FILE.pem, client_key: FILE.pem}",
         )
     if login is None and auth != "certificate":

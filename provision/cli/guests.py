@@ -36,7 +36,7 @@ def guest_named(spec: Spec, name: str) -> Guest:
         return there[name]
     if name in [f"{spec.guests.name}{n}" for n in range(1, spec.guests.count + 1)]:
         raise _absent(spec, name)
-    raise UserError(f"no guest {name!r}; {there_are(there)}", hint="provision status")
+    raise UserError(f"no guest {name!r}{there_are(there)}", hint="provision status")
 
 
 def _absent(spec: Spec, name: str) -> Mismatch:

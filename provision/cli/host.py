@@ -19,7 +19,7 @@ from provision.cli.common import (
     shown,
     spec_options,
 )
-from provision.cli.which import existing, there_are
+from provision.cli.which import existing
 from provision.errors import UserError
 from provision.units import counted
 
@@ -169,7 +169,7 @@ def lab_down(ctx: click.Context, name: str | None) -> None:
     spec = existing(name)
     if guests := guests_of(states.default(), spec.name):
         raise UserError(
-            f"guests are cabled to this lab; {there_are(guests)}",
+            f"guests are cabled to this lab: {', '.join(guests)}",
             hint=f"provision down -n {spec.name}",
         )
     ctx.invoke(down, name=spec.name, events=False, quiet=False, as_json=False)

@@ -45,16 +45,18 @@ def existing(name: str | None) -> Spec:
     if spec is not None:
         return spec
     if not there:
-        raise UserError(f"no testbed {wanted!r}; there is none", hint=f"provision up -n {wanted}")
+        raise UserError(
+            f"no testbed {wanted!r}{there_are(there)}", hint=f"provision up -n {wanted}"
+        )
     if name is None and named_here():
         hint = " or ".join(f"-n {n}" for n in there)
         raise UserError(
-            f"no testbed {wanted!r}, which ./{DEFAULT_FILE} is about; {there_are(there)}", hint=hint
+            f"no testbed {wanted!r}, which ./{DEFAULT_FILE} is about{there_are(there)}", hint=hint
         )
     hint = f"say which: {' or '.join(f'-n {n}' for n in there)}"
     if name is None:
         raise UserError(f"there are {len(there)} testbeds: {', '.join(there)}", hint=hint)
-    raise UserError(f"no testbed {name!r}; {there_are(there)}", hint=hint)
+    raise UserError(f"no testbed {name!r}{there_are(there)}", hint=hint)
 
 
 def named_here() -> str | None:
@@ -77,10 +79,10 @@ def names() -> list[str]:
 
 
 def there_are(found: Iterable[str]) -> str:
-    """Names for people, vm2 before vm10."""
+    """What follows the name of one that is not there: all that are, vm2 before vm10."""
 
     def by_number(name: str) -> list[tuple[str, int]]:
         return [(text, int(digits or 0)) for text, digits in _NUMBERED.findall(name)]
 
     words = ", ".join(sorted(found, key=by_number))
-    return f"there are: {words}" if words else "there is none"
+    return f"; there are: {words}" if words else ", nor any other"

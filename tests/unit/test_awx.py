@@ -51,7 +51,7 @@ def test_up_sync_up_again_reset_down(awx: Controller, fake: dict[str, Any]) -> N
 
     synced = awx.sync()
     assert synced.returncode != 0
-    assert "there is none; next: provision up -n lab" in synced.stderr
+    assert "nor any other; next: provision up -n lab" in synced.stderr
 
 
 def test_a_sync_has_plain_strings_and_the_groups_asked_for(

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from drivers.fake import Fake
 from provision.cli import cli
 from provision.cli.which import there_are
+from provision.errors import UserError
 from provision.measuring.results import RESULTS, Run
 from tests.unit.streams import sample
 from tests.unit.test_cli import Shell, fake, shell, world
@@ -32,7 +33,7 @@ def test_down_of_nothing_is_done_already(shell: Shell, fake: list[str], tmp_path
     assert shell("down").stdout == "no testbed; nothing to do\n"
     done = shell("down", "-n", "nothing")
     assert (done.returncode, done.stdout) == (
-        0, "no testbed 'nothing'; there is none; nothing to do\n")  # fmt: skip
+        0, "no testbed 'nothing', nor any other; nothing to do\n")  # fmt: skip
     shell("up", *fake, "-n", "fe2")
     before = world(tmp_path)
     done = shell("down", "-n", "fe1")
@@ -91,8 +92,8 @@ def test_a_guest_that_was_never_made_is_told_before_ssh_is(
 
 
 def test_guests_are_listed_in_order(shell: Shell, fake: list[str]) -> None:
-    assert there_are(["vm10", "vm2", "vm1"]) == "there are: vm1, vm2, vm10"
-    assert there_are([]) == "there is none"
+    assert there_are(["vm10", "vm2", "vm1"]) == "; there are: vm1, vm2, vm10"
+    assert there_are([]) == ", nor any other"
     shell("up", *fake, "--vms", "3")
     done = shell("ssh", "vm9")
     assert "no guest 'vm9'; there are: vm1, vm2, vm3" in done.stderr
@@ -122,7 +123,71 @@ def test_doctor_lists_the_drivers(shell: Shell) -> None:
     found = {
         c["what"]: c["detail"] for c in json.loads(shell("doctor", "--hv", "fake", "--json").stdout)
     }
-    assert {"fake", "kvm", "vsphere"} <= set(found["drivers"].split(", "))
+    there = set(found["drivers"].split(", "))
+    assert {"kvm", "vsphere"} <= there
+    assert "fake" not in there, "it makes nothing, and is no choice"
+    assert found["fake"], "but it can be asked for"
+
+
+def test_a_misspelt_workload_is_told_before_all_else(shell: Shell) -> None:
+    """Neither the testbed that is missing nor another workload's missing file hides it."""
+    done = shell("run", "mine.yml", "netprf-send+haevy", "http-closed.yml", "-n", "nothing")
+    assert done.returncode == 2
+    for words in (
+        "mine.yml: No such file or directory\n",
+        "no workload 'netprf-send+haevy' (did you mean 'netperf-send+heavy'?)",
+        "http-closed.yml: No such file or directory (did you mean 'http-closed'?)",
+    ):
+        assert words in done.stderr
+    assert "no testbed 'nothing'" in shell("run", "netperf-send", "-n", "nothing").stderr
+
+
+@pytest.mark.parametrize(
+    ("folder", "why"),
+    [("file", "is no folder"), ("/proc/x", "cannot be used: /proc: "), ("x" * 300, "too long")],
+)
+def test_an_impossible_state_folder_is_told(
+    shell: Shell, tmp_path: Path, folder: str, why: str
+) -> None:
+    (tmp_path / "file").touch()
+    doctor = shell("doctor", "--hv", "fake", "--json", PROVISION_STATE_DIR=folder)
+    assert doctor.returncode in (2, 4)
+    assert why in doctor.stdout
+    up = shell("up", "--hv", "fake", PROVISION_STATE_DIR=folder)
+    assert up.returncode in (1, 2)
+    assert "PROVISION_STATE_DIR" in up.stderr
+    for done in (doctor, up):
+        assert "Traceback" not in done.stderr
+        assert "defect" not in done.stderr
+
+
+def test_a_list_of_no_runs_says_so(shell: Shell) -> None:
+    assert shell("report", "--list").stdout == "no run yet; provision run makes one\n"
+    assert json.loads(shell("report", "--list", "--json").stdout) == []
+
+
+def test_what_is_refused_is_told_before_an_image_is_built(
+    fake: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def build(*_: object, **__: object) -> None:
+        raise AssertionError("minutes went by")
+
+    monkeypatch.setenv("PROVISION_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Fake, "takes_image", True)
+    monkeypatch.setattr("provision.image.build", build)
+    done = CliRunner().invoke(cli, ["up", *fake, "--nic", "virtoi"])
+    assert isinstance(done.exception, UserError)
+    assert "no vNIC model 'virtoi'" in str(done.exception)
+
+
+def test_a_run_is_not_set_beside_itself(shell: Shell, tmp_path: Path) -> None:
+    one = kept(tmp_path, "fe1", ())
+    for words in ([one.id, one.id], [one.id, str(one.path)]):
+        done = shell("report", *words)
+        assert done.returncode == 2
+        assert f"{one.id} is named twice" in done.stderr
+    assert not (one.path / "compared.html").exists()
 
 
 def test_one_is_not_many(shell: Shell) -> None:
