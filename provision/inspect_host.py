@@ -7,6 +7,7 @@ left out.
 import glob
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -70,7 +71,7 @@ def nic(name):
 
 
 def processes():
-    """CPU seconds of every process so far, by pid and name."""
+    """CPU seconds of every process so far, by pid and name, and the OS-level guest it is in."""
     tick = os.sysconf("SC_CLK_TCK")
     found = {}
     for path in glob.glob("/proc/[0-9]*/stat"):
@@ -78,6 +79,8 @@ def processes():
         fields = tail.split()
         if fields:
             pid, _, name = head.partition(" (")
+            cell = re.search(r"/(provision\.[^/\n]+)", read(path[: -len("stat")] + "cgroup"))
+            name += " in " + cell.group(1) if cell else ""
             found["%s %s" % (pid, name)] = (int(fields[11]) + int(fields[12])) / tick
     return found
 

@@ -115,7 +115,8 @@ class Capture:
     """One sample as the load generator saw it; all moments are of its own clock, epoch.
 
     ``clock_jump_s`` is how far that clock was stepped meanwhile; ``cpus`` has busy seconds by
-    CPU, ``clients`` the CPU seconds of all streams' programs together; ``versions`` is by program.
+    CPU, ``clients`` the CPU seconds of all that ran for the sample: the streams' programs with what
+    they started, what served meanwhile, the recorder. ``versions`` is by program.
     """
 
     host: str
@@ -152,7 +153,9 @@ def _capture(data: Mapping[str, Any], read: Callable[[str], Output]) -> Capture:
     ticks = data["ticks"]
     at: list[float] = ticks["epoch"]
     drift = [e - m for e, m in zip(at, ticks["monotonic"], strict=True)]
-    clients = [sum(column) for column in zip(*(s["cpu_s"] for s in data["streams"]), strict=True)]
+    # the first records knew of the streams' own processes alone
+    ours = [*data["streams"], *data.get("helpers", ()), *filter(None, [data.get("recorder")])]
+    clients = [sum(column) for column in zip(*(one["cpu_s"] for one in ours), strict=True)]
     # the first records knew but one program
     programs = data["programs"] if "programs" in data else {"netperf": data["netperf"]}
     return Capture(

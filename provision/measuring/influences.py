@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources as files
 from pathlib import Path
@@ -21,8 +22,12 @@ BEFORE, AFTER = "influences", "influences-after"
 MOVING = "moving"
 BUSY_S = 1.0  # of CPU that another program used during a run, to be told of
 MOST = 5
-#: what a run itself keeps busy: guests, load, and what tends to both
-OURS = frozenset({"qemu-system-x86", "netperf", "netserver", "ansible-playboo", "sshd", "ssh"})
+#: what a run itself keeps busy: guests, load, the kernel's part in both, and what tends to them
+OURS = re.compile(
+    r"qemu-system-.*|netperf|netserver|haproxy|tcpreplay|stress.*|kpktgend_.*|ksoftirqd/.*"
+    r"|vhost-.*|ansible-playboo|sshd|ssh"
+)
+COMM = 15  # characters of a program's name that the kernel tells
 
 Machines = Mapping[str, tuple[Host, Sequence[str]]]
 Influences = Mapping[str, Mapping[str, Any]]
@@ -50,8 +55,14 @@ def look(machines: Machines) -> dict[str, dict[str, Any]]:
     return {name: future.result() for name, future in futures.items()}
 
 
-def remarks(before: Influences, after: Influences) -> Iterator[str]:
-    """What a reader of the figures must know: what changed during the run, and what else ran."""
+def remarks(
+    before: Influences, after: Influences, programs: Iterable[str] = (), testbed: str = ""
+) -> Iterator[str]:
+    """What a reader of the figures must know: what changed during the run, and what else ran.
+
+    ``programs`` are the workloads' own; neither they nor guests of ``testbed`` are anything else.
+    """
+    ours = {name[:COMM] for name in programs}
     told: set[str] = set()  # a load generator may be a namespace of the host
     for name, was in before.items():
         now = after.get(name, {})
@@ -61,7 +72,15 @@ def remarks(before: Influences, after: Influences) -> Iterator[str]:
             continue
         yield from (f"{name}: {words} during the run" for words in _changed(was, now))
         if was["boot_id"] not in told:
-            yield from _ran(name, was, now)
+            yield from _ran(
+                name,
+                was,
+                now,
+                lambda program: (
+                    program in ours
+                    or (program.partition(" in ")[2].startswith(f"provision.{testbed}."))
+                ),
+            )
             told.add(was["boot_id"])
 
 
@@ -78,7 +97,9 @@ def _changed(was: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> 
             yield f"{here} went from {first or 'nothing'} to {last or 'nothing'}"
 
 
-def _ran(name: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+def _ran(
+    name: str, was: Mapping[str, Any], now: Mapping[str, Any], ours: Callable[[str], bool]
+) -> Iterator[str]:
     first, last = was[MOVING], now[MOVING]
     stolen_s = last["steal_s"] - first["steal_s"]
     if stolen_s >= BUSY_S:
@@ -86,7 +107,7 @@ def _ran(name: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[
     used: dict[str, float] = {}
     for process, cpu_s in last["processes"].items():
         program = process.split(" ", 1)[1]
-        if program not in OURS:
+        if not OURS.fullmatch(program) and not ours(program):
             grown_s = cpu_s - first["processes"].get(process, 0.0)
             used[program] = used.get(program, 0.0) + grown_s
     most = sorted(used.items(), key=lambda row: -row[1])[:MOST]

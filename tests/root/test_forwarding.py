@@ -96,6 +96,11 @@ def test_what_is_offered_comes_back(routers: Lab, tmp_path: Path) -> None:
     assert finding.uplinks_mbit == {g: pytest.approx(20, rel=0.05) for g in ("vm1", "vm2")}
     assert finding.lost_percent == {"vm1": 0, "vm2": 0}
     assert sample.notes["generator_packets.py"].split()[0] in ("tcpreplay", "pktgen")
+    told = json.loads((bench.run.path / sample.raw / "streams.json").read_text())
+    (own_s,) = (s["cpu_s"] for s in told["streams"])
+    assert own_s[-1] > 0.2, "the generator works, a child of the stream's"
+    assert finding.clients_percent is not None
+    assert finding.clients_percent > 10
 
 
 def test_what_a_guest_cannot_forward_is_lost(routers: Lab, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -80,6 +81,10 @@ def test_samples_of_both_loads_agree_with_origin_and_nics(two: Lab, tmp_path: Pa
     for per_s in found["http-open-16k"].transactions_per_s.values():
         assert per_s == pytest.approx(ARRIVALS_PER_S, rel=0.05)
     assert found["http-closed-0k"].aggregate > found["http-open-16k"].aggregate
+    raw = [bench.run.path / s.raw / "streams.json" for s in taken if s.valid]
+    helpers = [one for path in raw for one in json.loads(path.read_text())["helpers"]]
+    assert {h["name"] for h in helpers} == {"origin-of-vm1", "origin-of-vm2"}
+    assert all(h["cpu_s"][-1] > h["cpu_s"][0] for h in helpers), "what serves is the load's"
 
 
 def _meanwhile(made: Lab, after_s: float, act: Callable[[], None]) -> Thread:

@@ -62,3 +62,18 @@ def test_what_else_ran_is_told_but_not_the_load_itself() -> None:
         "3.5 s of CPU were taken from the host by what it runs on itself",
         "what else ran on the host: backup 10 s of CPU",
     ]
+
+
+def test_the_workloads_own_programs_are_nothing_else() -> None:
+    """Whatever they are called, and wherever on a host its own guests are seen."""
+    before, after = seen(), copy.deepcopy(seen())
+    after["moving"]["processes"] |= {
+        f"{pid} {name}": 9.0
+        for pid, name in enumerate((
+            "tcpreplay", "haproxy", "kpktgend_1", "ksoftirqd/0", "stress-ng-cpu", "iperf3",
+            "a-very-long-pro", "backup", "nginx in provision.demo.vm1",
+            "nginx in provision.other.vm1",
+        ), 20)
+    }  # fmt: skip
+    told = list(remarks({"vm1": before}, {"vm1": after}, ["iperf3", "a-very-long-program"], "demo"))
+    assert told == ["what else ran on vm1: backup 9 s, nginx in provision.other.vm1 9 s of CPU"]

@@ -29,6 +29,7 @@ from provision.measuring.workloads.forwarding_words import (
 )
 
 PROGRAM = "packets.py"
+THREADS = "kpktgend_"  # what the kernel's own generator runs as
 PORT = 9009  # of UDP, where nobody listens
 FRAMES = (64, 1514)
 MOST_SOURCES = 3
@@ -222,7 +223,9 @@ def order(
         "flows": list(flows), "search": search,
     }  # fmt: skip
     words = base64.b64encode(json.dumps(told).encode()).decode()
-    stream = {"pair": PROGRAM, "nic": flows[0]["back"], "argv": [PROGRAM, words]}
+    stream = {
+        "pair": PROGRAM, "nic": flows[0]["back"], "argv": [PROGRAM, words], "kernel": THREADS,
+    }  # fmt: skip
     return Order({PROGRAM: ["check"]}, [stream])
 
 

@@ -4,7 +4,8 @@ Needs Python 3.8 and nothing else. The one argument is the plan, JSON in base64:
 
 ``programs``   by name: the words that make it tell its version; searched in ``path``, then PATH
 ``streams``    each with ``pair``, ``nic`` and ``argv``, whose first word is a program and in which
-               {folder} and its other keys stand for their values. It may have ``asks``, what has to
+               {folder} and its other keys stand for their values. It may have ``kernel``, how the
+               names of kernel threads begin that work for it; ``asks``, what has to
                take a connection at ``server``:``port`` from ``local`` before anything starts;
                ``counter``, what is read at each tick (see Counter); and ``brings``, a file of the
                folder that is kept with the output
@@ -103,13 +104,49 @@ def cpus() -> list[float]:
     return [sum(int(r[i]) for i in (1, 2, 3, 6, 7, 8)) / HZ for r in rows]
 
 
-def cpu_s(pid: int) -> float:
-    """The CPU time of a child so far; 0 where it is gone."""
+class Processes:
+    """The CPU time of children, of all that they start, and of kernel threads that work for them.
+
+    Nothing is read of those that are none of these but who they are, once.
+    """
+
+    def __init__(self) -> None:
+        self.root_of: dict[int, int] = {}  # by process: the child that it belongs to
+        self.strangers: set[int] = set()
+
+    def look(self, children: list[Any]) -> dict[int, float]:
+        """Seconds so far, by child."""
+        for child in children:
+            self.root_of.setdefault(child.pid, child.pid)
+        there = {int(name) for name in os.listdir("/proc") if name.isdigit()}  # noqa: PTH208
+        self.strangers &= there
+        for pid in sorted(there - self.strangers - self.root_of.keys()):
+            self._meet(pid, children)
+        found = dict.fromkeys((child.pid for child in children), 0.0)
+        for pid in self.root_of.keys() & there:
+            # what its own children had is its own once it has waited for them
+            found[self.root_of[pid]] += sum(map(int, _stat(pid)[1][11:15])) / HZ
+        return found
+
+    def _meet(self, pid: int, children: list[Any]) -> None:
+        name, fields = _stat(pid)
+        parent = self.root_of.get(int(fields[1]))
+        hired = [c.pid for c in children if c.kernel and name.startswith(c.kernel)]
+        if parent is not None:
+            self.root_of[pid] = parent
+        elif hired:
+            self.root_of[pid] = hired[0]
+        else:
+            self.strangers.add(pid)
+
+
+def _stat(pid: int) -> tuple[str, list[str]]:
+    """A process's name and what follows it in its stat; zeros where it is gone."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        head, _, tail = Path(f"/proc/{pid}/stat").read_text().rpartition(")")
     except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / HZ
+        return "", ["0"] * 15
+    return head.partition("(")[2], tail.split()
 
 
 class Counter:
@@ -161,6 +198,7 @@ class Child:
         self.ended: list[float] | None = None
         self.exec: list[float] = []
         self.cpu: list[float] = []
+        self.kernel = ""
 
     def fork(self, barrier: tuple[int, int] | None) -> None:
         """Fork, with a barrier up to it."""
@@ -256,6 +294,7 @@ class Stream(Child):
     def __init__(self, wish: dict[str, Any], argv: list[str], folder: Path) -> None:
         Child.__init__(self, wish["pair"], argv, folder)
         self.wish, self.folder = wish, folder
+        self.kernel = wish.get("kernel", "")
         self.counter = Counter(wish["counter"]) if wish.get("counter") else None
 
     def told(self) -> dict[str, Any]:
@@ -282,8 +321,10 @@ class Stream(Child):
 class Record:
     """What the clocks, links, CPUs and counters said, tick by tick."""
 
-    def __init__(self, streams: list[Stream]) -> None:
-        self.streams = streams
+    def __init__(self, streams: list[Stream], helpers: list[Child]) -> None:
+        self.streams, self.helpers = streams, helpers
+        self.processes = Processes()
+        self.own_cpu: list[float] = []
         self.epoch: list[float] = []
         self.monotonic: list[float] = []
         self.cpu: list[list[float]] = []
@@ -297,8 +338,12 @@ class Record:
             rows = self.links.setdefault(name, [[0, 0, 0, 0]] * (len(self.epoch) - 1))
             rows.append(now.get(name) or rows[-1])
         self.cpu.append(cpus())
+        self.own_cpu.append(round(time.process_time(), 4))
+        children = [*self.streams, *self.helpers]
+        used = self.processes.look(children)
+        for child in children:  # what is gone has no less than it had
+            child.cpu.append(max([used[child.pid], *child.cpu[-1:]]))
         for s in self.streams:
-            s.cpu.append(cpu_s(s.pid) if s.status is None else s.cpu[-1])
             if s.counter:
                 s.counter.look()
 
@@ -389,7 +434,7 @@ def measure(plan: dict[str, Any]) -> dict[str, Any]:
     barrier = os.pipe()
     streams: list[Stream] = []
     helpers: list[Child] = []
-    record = Record(streams)
+    record = Record(streams, helpers)
     try:
         for name, text in plan.get("files", {}).items():
             (folder / name).write_text(text)
@@ -429,6 +474,8 @@ def measure(plan: dict[str, Any]) -> dict[str, Any]:
         "ticks": {"epoch": record.epoch, "monotonic": record.monotonic, "cpu_s": record.cpu,
                   "links": record.links},
         "streams": [s.told() for s in streams],
+        "helpers": [{"name": h.name, "cpu_s": h.cpu} for h in helpers],
+        "recorder": {"cpu_s": record.own_cpu},
     }  # fmt: skip
 
 
