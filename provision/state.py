@@ -11,9 +11,7 @@ from errno import ENOSPC
 from pathlib import Path
 from stat import S_ISDIR
 
-from provision.errors import PreflightError
-
-from provision.errors import UserError, WorkloadError
+from provision.errors import PreflightError, UserError, WorkloadError
 
 
 @dataclass(frozen=True, slots=True)

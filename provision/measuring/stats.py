@@ -31,6 +31,8 @@ class Interval:
 class Summary:
     """One workload's valid samples. ``taken`` counts all, ``redone`` those after a first try.
 
+    ``aggregate`` and ``guests`` (by guest) are what the workload is about, in ``unit``; ``measure``
+    says what that counts.
     ``guests_mbit`` is by guest, ``links_mbit`` by stream. ``range_mbit`` is from the least to the
     most that any guest had in any sample, ``links_range_mbit`` that any stream had;
     ``host_percent`` is all the host's CPUs together, in per cent of one, and beside it the same for
@@ -57,7 +59,11 @@ class Summary:
     p50_us: Interval | None
     p99_us: Interval | None
     lost_percent: Interval | None
-    offered_mbit: Interval | None = None
+    offered_mbit: Interval | None
+    unit: str
+    measure: str
+    aggregate: Interval | None
+    guests: Mapping[str, Interval]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +127,7 @@ def _summary(name: str, taken: Sequence[Sample]) -> Summary:
     guests, links = ([f.guests_mbit for f in findings], [f.streams_mbit for f in findings])
     fair = [j for f in findings if (j := jain(list(f.shares.values()))) is not None]
     host = [sum(f.host_percent) for f in findings if f.host_percent]
+    one = findings[0] if findings else taken[0].finding
     cost = [sum(f.host_percent) / f.aggregate_mbit for f in findings
             if f.host_percent and f.aggregate_mbit and not f.transactions_per_s]  # fmt: skip
     return Summary(
@@ -143,6 +150,10 @@ def _summary(name: str, taken: Sequence[Sample]) -> Summary:
         p99_us=_over([_worst(f.latency_us, "P99") for f in findings]),
         lost_percent=_over([max(f.lost_percent.values()) for f in findings if f.lost_percent]),
         offered_mbit=_over([sum(f.offered_mbit.values()) for f in findings]),
+        unit=one.unit,
+        measure=one.measure,
+        aggregate=interval([f.aggregate for f in findings]) if findings else None,
+        guests=_means([f.guests for f in findings]),
     )
 
 

@@ -23,17 +23,18 @@ JUMP_S = 0.05  # of the load generator's clock
 class Finding:
     """What one sample says. It is valid where there are no ``reasons`` against it.
 
-    Rates are payload over the window: ``guests_mbit`` by guest, ``links_mbit`` by flow (empty in
-    results of versions that knew one NIC a guest); of transactions, which count by themselves,
-    they are what the NICs carried. ``counters_mbit`` is the latter from the load
-    generator's NICs, ``uplinks_mbit`` from the hypervisor's; ``disagreement_percent`` is netperf
-    against the former. CPU figures are per cent of one CPU, over the same window:
-    ``clients_percent`` is all netperf clients together, ``others_percent`` what the hypervisor's
-    host did for neither guests nor netperf, None = not known. ``dom0_percent`` is by dom0's vCPU,
-    ``irqs_per_s`` by the CPU, of dom0 or of the host, that served the devices' interrupts; () = not
-    known. ``latency_us`` has netperf's own figures and ``lost_percent`` the datagrams that never
-    came, both by flow over the whole run, for no interim result tells them. ``counts`` is the unit
-    of ``transactions_per_s``, "" in results of versions that knew but one.
+    Rates are payload over the window, of what is forwarded the wire's frames: ``guests_mbit`` by
+    guest, ``links_mbit`` by flow (empty in results of versions that knew one NIC a guest); of
+    transactions, which count by themselves, they are what the NICs carried. ``counters_mbit`` is
+    the latter from the load generator's NICs, ``uplinks_mbit`` from the hypervisor's;
+    ``disagreement_percent`` is the workload's programs against the former. CPU figures are per cent
+    of one CPU, over the same window: ``clients_percent`` is all that ran on the load generator for
+    the sample, ``others_percent`` what the hypervisor's host did for neither that nor guests, None
+    = not known. ``dom0_percent`` is by dom0's vCPU, ``irqs_per_s`` by the CPU, of dom0 or of the
+    host, that served the devices' interrupts; () = not known. ``latency_us`` has the programs' own
+    figures and ``lost_percent`` the datagrams that never came, both by flow over the whole run, for
+    no interim result tells them. ``counts`` is the unit of ``transactions_per_s``, "" in results of
+    versions that knew but one.
     """
 
     reasons: tuple[str, ...]
@@ -77,6 +78,18 @@ class Finding:
         return self.counts or ("trans/s" if self.transactions_per_s else "Mbit/s")
 
     @property
+    def forwarded(self) -> bool:
+        """Whether rates are the wire's, of frames with checksum, preamble and gap."""
+        return bool(self.offered_mbit)
+
+    @property
+    def measure(self) -> str:
+        """What ``aggregate`` counts, in words."""
+        if self.unit != "Mbit/s":
+            return self.unit
+        return "Mbit/s on the wire" if self.forwarded else "Mbit/s of payload"
+
+    @property
     def aggregate(self) -> float:
         """What the workload is about: all flows' transactions, else their payload."""
         return sum(self.transactions_per_s.values()) or self.aggregate_mbit
@@ -85,6 +98,15 @@ class Finding:
     def shares(self) -> Mapping[str, float]:
         """The same by flow."""
         return self.transactions_per_s or self.streams_mbit
+
+    @property
+    def guests(self) -> Mapping[str, float]:
+        """And by guest."""
+        found: dict[str, float] = {}
+        for flow, per_s in self.transactions_per_s.items():
+            guest = flow.partition(".")[0]  # of VM1.LINK2 and the like
+            found[guest] = found.get(guest, 0.0) + per_s
+        return found or self.guests_mbit
 
     @property
     def disturbed(self) -> bool:
@@ -159,7 +181,7 @@ def _by_guest(rates: Mapping[str, float], asked: Asked) -> dict[str, float]:
 def _others(side: Load, clients: float | None) -> float | None:
     """What neither guests nor dom0 had of the host's CPU time.
 
-    An emulated lab's netperf clients run there too.
+    What an emulated lab's load generator runs is there too.
     """
     if clients is None or not side.host_percent or not side.guest_percent:
         return None

@@ -15,13 +15,17 @@ from provision.measuring.results import Run, Sample, beside, differences
 from provision.measuring.stats import Interval, Summary, reached, summarise
 from provision.presets import DOCUMENT as PRESET
 from provision.reporting import neighbours, published
+from provision.reporting.words import GENERATOR, MBIT, grouped, together
+from provision.state import writing
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 FORMAT = 1
 WORDS = ("run", "workload", "valid")  # columns
-NONE = "none"
+NONE, DASH = "none", "-"  # no valid sample; nothing that this workload has
+OTHERS = "% of a CPU of the host went to neither the guests nor the load generator's programs"
+SEVERAL = 2  # workloads, beyond which not all are named
 
 
 def document(folders: Sequence[Path]) -> dict[str, Any]:
@@ -50,12 +54,21 @@ def _run(run: Run, samples: Sequence[Sample]) -> dict[str, Any]:
         "published": published.published(run.document(PRESET), samples, near),
         "gaps": run.gaps(samples),
         "knobs": run.document("host").get("knobs", {}),
-        "influences": list(remarks_of(*map(run.document, (BEFORE, AFTER)))),
+        "influences": list(
+            remarks_of(run.document(BEFORE), run.document(AFTER), _programs(samples), run.testbed)
+        ),
         "samples": [
-            {k: v for k, v in asdict(s).items() if k != "subject"} | {"valid": s.valid}
+            {k: v for k, v in asdict(s).items() if k != "subject"}
+            | {"valid": s.valid, "aggregate": s.finding.aggregate, "unit": s.finding.unit}
             for s in samples
         ],
     }
+
+
+def _programs(samples: Sequence[Sample]) -> set[str]:
+    """All that the workloads ran on the load generator."""
+    notes = {note for s in samples for note in s.notes}
+    return {n.removeprefix(GENERATOR) for n in notes if n.startswith(GENERATOR)}
 
 
 def _extremes(summary: Summary, samples: Sequence[Sample]) -> dict[str, Any]:
@@ -63,19 +76,15 @@ def _extremes(summary: Summary, samples: Sequence[Sample]) -> dict[str, Any]:
     mine = [s for s in samples if s.workload == summary.workload]
     valid = [s.finding for s in mine if s.valid]
     off = [abs(v) for f in valid for v in f.disagreement_percent.values()]
-    others = max((f.others_percent or 0.0 for f in valid if f.disturbed), default=None)
-    warnings = list(dict.fromkeys(w for f in valid for w in f.warnings))
-    if others is not None:
-        warnings.append(
-            f"up to {others:.0f} % of a CPU of the host went to neither the guests nor netperf"
-        )
+    others = [f"{f.others_percent:.0f} {OTHERS}" for f in valid if f.disturbed]
+    warnings = grouped([*(w for f in valid for w in f.warnings), *others])
     if len(valid) == 2:
         warnings.append("two samples are too few for a useful interval")
     return {
         "skew_ms": max((f.skew_ms for f in valid), default=None),
         "disagreement_percent": max(off, default=None),
         "retransmits": sum(f.retransmits or 0 for f in valid),
-        "reasons": list(dict.fromkeys(r for s in mine for r in s.finding.reasons)),
+        "reasons": grouped(r for s in mine for r in s.finding.reasons),
         "others_percent": max(
             (f.others_percent for f in valid if f.others_percent is not None), default=None
         ),
@@ -115,18 +124,19 @@ def rows(folders: Sequence[Path]) -> list[dict[str, str]]:
     names = list(dict.fromkeys(s.workload for _, s, _ in found))
     numbers = {id_: n for n, (id_, _) in enumerate(groups, 1)}
     several = any(s.subject.nics_each > 1 for _, samples in groups for s in samples)
+    units = list(dict.fromkeys(s.unit for _, s, _ in found if s.unit != MBIT))
     cells = []
     for name in names:
         mine = [entry for entry in found if entry[1].workload == name]
         first = rates(mine[0][2], name)
         for id_, summary, samples in mine:
             row = {"run": str(numbers[id_])} if len(groups) > 1 else {}
-            cells.append(row | _cells(summary, samples, several))
+            cells.append(row | _cells(summary, samples, units, several))
             if len(groups) > 1:
                 own = samples is mine[0][2]
                 cells[-1][ratio] = "1" if own else _ratio(compare(first, rates(samples, name)))
-    for column in ("offered", "trans/s", "p50 µs", "p99 µs", "lost %", "CPU %/Mbit"):
-        if all(row[column] == NONE for row in cells):
+    for column in ("offered", "p50 µs", "p99 µs", "lost %", "CPU %/Mbit"):
+        if all(row[column] == DASH for row in cells):
             for row in cells:
                 del row[column]
     return cells
@@ -136,11 +146,11 @@ def _is_native(samples: Sequence[Sample]) -> bool:
     return bool(samples) and samples[0].subject.hypervisor == "native"
 
 
-def _others(summary: Summary) -> dict[str, Interval | None]:
+def _others(summary: Summary, units: Sequence[str]) -> dict[str, Interval | None]:
     """The columns that only some workloads have, by their heading."""
     return {
         "offered": summary.offered_mbit,
-        "trans/s": summary.transactions_per_s,
+        **{unit: summary.aggregate if unit == summary.unit else None for unit in units},
         "p50 µs": summary.p50_us,
         "p99 µs": summary.p99_us,
         "lost %": summary.lost_percent,
@@ -149,7 +159,7 @@ def _others(summary: Summary) -> dict[str, Interval | None]:
 
 def _ratio(found: Comparison | None) -> str:
     if found is None:
-        return "-"
+        return DASH
     if found.low is None or found.high is None:
         return f"{found.ratio:.2f}"
     return f"{found.ratio:.2f} ({found.low:.2f} to {found.high:.2f})"
@@ -165,7 +175,9 @@ def _compared(runs: Sequence[tuple[Run, Sequence[Sample]]]) -> list[dict[str, An
     ]
 
 
-def _cells(summary: Summary, samples: Sequence[Sample], several: bool) -> dict[str, str]:
+def _cells(
+    summary: Summary, samples: Sequence[Sample], units: Sequence[str], several: bool
+) -> dict[str, str]:
     """A row; ``several``: a guest of any of the runs has more than one NIC."""
     worst = _extremes(summary, samples)
     valid = summary.taken - summary.invalid
@@ -173,24 +185,24 @@ def _cells(summary: Summary, samples: Sequence[Sample], several: bool) -> dict[s
     cost = summary.host_percent_per_mbit
 
     def shown(value: float | None, form: str) -> str:
-        return "-" if value is None else format(value, form)
+        return DASH if value is None else format(value, form)
 
     def reach(found: tuple[float, float] | None) -> str:
-        return f"{found[0]:,.0f} to {found[1]:,.0f}" if found else "-"
+        return f"{found[0]:,.0f} to {found[1]:,.0f}" if found else DASH
 
     return {
         "workload": summary.workload,
-        "Mbit/s": spread(summary.aggregate_mbit),
-        **{name: spread(found) for name, found in _others(summary).items()},
+        MBIT: spread(summary.aggregate_mbit),
+        **{k: spread(v) if v else DASH for k, v in _others(summary, units).items()},
         "per guest": reach(summary.range_mbit),
         **({"per NIC": reach(summary.links_range_mbit)} if several else {}),
-        "Jain (least)": "-"
+        "Jain (least)": DASH
         if summary.jain is None
         else f"{summary.jain:.3f} ({shown(summary.jain_least, '.3f')})",
         "skew ms": shown(worst["skew_ms"], ".0f"),
         "NICs %": shown(worst["disagreement_percent"], ".2f"),
         "CPU %": shown(summary.host_percent.mean if summary.host_percent else None, ".0f"),
-        "CPU %/Mbit": format(cost.mean, ".3f") if cost else NONE,
+        "CPU %/Mbit": format(cost.mean, ".3f") if cost else DASH,
         "valid": f"{valid} of {summary.taken}{redone}",
     }
 
@@ -210,13 +222,19 @@ def remarks(data: dict[str, Any]) -> list[str]:
             found.append(f"{where}no sample was taken")
         found += [f"{where}{words}" for words in run["gaps"] + run["influences"]]
         found += [f"{where}{words}" for words in neighbours.words(run["beside"])]
-        for workload in run["workloads"]:
-            name = workload["workload"]
-            found += [f"{where}{name}: invalid: {words}" for words in workload["reasons"]]
-            found += [f"{where}{name}: {words}" for words in workload["warnings"]]
-            found += [f"{where}{name}: {words}" for words in _dom0(workload)]
-            found += [f"{where}{name}: {words}" for words in _width(workload)]
+        said = [(w["workload"], words) for w in run["workloads"] for words in _said(w)]
+        for names, words in together(said):
+            every = len(names) == len(run["workloads"]) > SEVERAL
+            found.append(f"{where}{'all workloads' if every else ', '.join(names)}: {words}")
     return found
+
+
+def _said(workload: dict[str, Any]) -> Iterator[str]:
+    """What there is to say of one workload."""
+    yield from (f"invalid: {words}" for words in workload["reasons"])
+    yield from workload["warnings"]
+    yield from _dom0(workload)
+    yield from _width(workload)
 
 
 def _width(workload: dict[str, Any]) -> Iterator[str]:
@@ -281,18 +299,20 @@ def _marks(console: Console, found: dict[str, Any]) -> None:
 def write(folders: Sequence[Path]) -> Path:
     """Write page, document and figures into the last run's folder; the page's path.
 
-    Several runs side by side get names of their own there, so that its own report stays.
+    Several runs side by side get names of their own there, so that its own report stays. Raises
+    WorkloadError where the disk does not take it.
     """
     from provision.reporting import page as report_html
 
     home = folders[-1]
     name = "report" if len(folders) == 1 else "compared"
     data = document(folders)
-    shown = beside(folders)
-    (home / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n")
+    drawings = report_html.figures(beside(folders))
     page = home / f"{name}.html"
-    drawings = report_html.figures(shown)
-    for drawing in drawings:
-        drawing.save(home / ("figures" if len(folders) == 1 else "figures-compared"))
-    page.write_text(report_html.page(data, rows(folders), remarks(data), drawings))
+    text = report_html.page(data, rows(folders), remarks(data), drawings)
+    with writing(home):
+        (home / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n")
+        for drawing in drawings:
+            drawing.save(home / ("figures" if len(folders) == 1 else "figures-compared"))
+        page.write_text(text)
     return page

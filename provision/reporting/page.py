@@ -13,7 +13,9 @@ from provision import __version__
 from provision.measuring.results import Run
 from provision.measuring.stats import summarise
 from provision.reporting import WORDS, published
-from provision.reporting.figures import Drawing, Group, draw
+from provision.reporting.drawing import Drawing, Group
+from provision.reporting.figures import draw
+from provision.reporting.words import counted, measured
 
 TEMPLATES = Path(__file__).parent
 
@@ -42,6 +44,8 @@ def page(
     return environment.get_template("report.html").render(
         words=WORDS,
         runs=data["runs"],
+        measured=[list(measured(run)) if run["samples"] else [] for run in data["runs"]],
+        about=counted(data),
         rows=rows,
         remarks=remarks,
         marks=[

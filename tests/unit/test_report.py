@@ -145,11 +145,11 @@ def test_no_interval_is_drawn_below_nothing(
     lowest: list[float] = []
     real = Axes.errorbar
 
-    def errorbar(axes: Axes, x: float, y: float, error: Any, **more: Any) -> object:
-        low, high = np.asarray(error).reshape(2, 1)[:, 0]
-        lowest.append(y - low)
-        assert high > y, "the interval above the mean stays whole"
-        return real(axes, x, y, error, **more)
+    def errorbar(axes: Axes, x: float, y: float, xerr: Any, **more: Any) -> object:
+        low, high = np.asarray(xerr).reshape(2, 1)[:, 0]
+        lowest.append(x - low)
+        assert high > x, "the interval above the mean stays whole"
+        return real(axes, x, y, xerr=xerr, **more)
 
     monkeypatch.setattr(Axes, "errorbar", errorbar)
     run = Run.create(tmp_path, "demo", {})
@@ -182,7 +182,8 @@ def test_other_load_on_the_host_is_told_once_a_workload(tmp_path: Path) -> None:
         run.append(replace(one, finding=replace(one.finding, others_percent=others)))
     data = document([run.path])
     assert data["runs"][0]["workloads"][0]["warnings"] == [
-        "up to 34 % of a CPU of the host went to neither the guests nor netperf"
+        "31 to 34 % of a CPU of the host went to neither the guests nor the load generator's "
+        "programs"
     ]
     write([run.path])
     assert "all else" in (run.path / "figures" / "cpu.svg").read_text()
@@ -209,8 +210,9 @@ def test_runs_stand_side_by_side_and_are_not_averaged(tmp_path: Path) -> None:
     ]
     page = write(folders)
     assert page == folders[1] / "compared.html"
-    assert "the runs differ in nic: virtio / e1000" in page.read_text()
+    assert "the runs differ in vNIC model: virtio / e1000" in page.read_text()
     assert not (folders[1] / "report.html").exists()
+    assert "Run 2: netperf-send, repetition 2" in page.read_text()
 
 
 def test_a_run_without_samples_and_one_without_a_valid_one_are_told(tmp_path: Path) -> None:
