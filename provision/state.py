@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from errno import ENOSPC
 from pathlib import Path
@@ -63,6 +63,24 @@ def default() -> State:
         return State(Path("/var/lib/provision"))
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return State(Path(base) / "provision")
+
+
+def put(path: Path, data: str | bytes) -> None:
+    """Write a file whole, or leave it as it was; raises as ``writing``."""
+    with writing(path):
+        whole(path, data)
+
+
+def whole(path: Path, data: str | bytes) -> None:
+    """The same; raises OSError."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.write_bytes(data if isinstance(data, bytes) else data.encode())
+        part.replace(path)
+    except OSError:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager

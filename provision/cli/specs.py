@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import click
 
 from provision.cli.common import json_option, print_json, read_spec, spec_options
 from provision.errors import UserError
+from provision.state import whole
 from provision.units import counted
 
 
@@ -25,9 +27,13 @@ def init(file: Path, force: bool) -> None:
     if file.is_file() and not force:
         raise UserError(f"{file} exists", hint=f"provision init --force {file}")
     try:
-        file.write_text(template(), "utf-8")
+        if file.exists() and not file.is_file():
+            file.write_text(template(), "utf-8")  # a terminal, a pipe
+        else:
+            whole(file, template())
     except OSError as e:
-        raise UserError(f"{file}: {e.strerror}", hint="provision init FILE") from e
+        hint = f"df -h {file.parent}: free some" if e.errno == ENOSPC else "provision init FILE"
+        raise UserError(f"{file}: {e.strerror}", hint=hint) from e
     click.echo(f"wrote {file}; next: provision validate -f {file}")
 
 

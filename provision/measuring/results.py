@@ -15,7 +15,7 @@ from typing import Any, cast
 from provision import __version__
 from provision.errors import UserError
 from provision.measuring.verdict import Finding
-from provision.state import writing
+from provision.state import put, writing
 
 FORMAT = 1
 RESULTS = "results.jsonl"
@@ -156,9 +156,7 @@ class Run:
 
     def keep(self, name: str, document: Mapping[str, Any]) -> None:
         """One document more, known only when the run has ended; raises as ``create``."""
-        path = self.path / f"{name}.json"
-        with writing(path):
-            path.write_text(json.dumps(document, indent=1) + "\n")
+        put(self.path / f"{name}.json", json.dumps(document, indent=1) + "\n")
 
     def append(self, sample: Sample) -> None:
         """Keep a sample, on the disk when this returns.

@@ -16,7 +16,7 @@ from provision.measuring.stats import Interval, Summary, reached, summarise
 from provision.presets import DOCUMENT as PRESET
 from provision.reporting import neighbours, published
 from provision.reporting.words import GENERATOR, MBIT, grouped, together
-from provision.state import writing
+from provision.state import put, writing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -310,9 +310,11 @@ def write(folders: Sequence[Path]) -> Path:
     drawings = report_html.figures(beside(folders))
     page = home / f"{name}.html"
     text = report_html.page(data, rows(folders), remarks(data), drawings)
-    with writing(home):
-        (home / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n")
-        for drawing in drawings:
-            drawing.save(home / ("figures" if len(folders) == 1 else "figures-compared"))
-        page.write_text(text)
+    figures = home / ("figures" if len(folders) == 1 else "figures-compared")
+    with writing(figures):
+        figures.mkdir(exist_ok=True)
+    put(home / f"{name}.json", json.dumps(data, indent=1) + "\n")
+    for drawing in drawings:
+        drawing.save(figures)
+    put(page, text)
     return page

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from provision.measuring.results import Run, Sample
 from provision.measuring.stats import Summary
+from provision.state import put
 
 #: told apart by those who do not see all colours too (Okabe, Ito 2008)
 COLOURS = ("#0072b2", "#56b4e9", "#009e73", "#e69f00", "#cc79a7", "#d55e00", "#f0e442", "#999999")
@@ -53,9 +54,9 @@ class Drawing:
     png: bytes
 
     def save(self, folder: Path) -> None:
-        folder.mkdir(exist_ok=True)
-        (folder / f"{self.name}.svg").write_text(self.svg)
-        (folder / f"{self.name}.png").write_bytes(self.png)
+        """Into a folder that is there; raises WorkloadError where the disk does not take it."""
+        put(folder / f"{self.name}.svg", self.svg)
+        put(folder / f"{self.name}.png", self.png)
 
 
 def finished(figure: Figure, name: str, caption: str) -> Drawing:

@@ -77,6 +77,10 @@ def test_a_full_disk_can_be_looked_at_and_left(shell: Shell) -> None:
     assert refused.returncode == 4, refused.stderr
     assert f"df -h {shell.state}" in refused.stderr
     assert shell.world.read_text() == before
+    spec = shell.state / "provision.yml"
+    init = shell("init", str(spec))
+    assert (init.returncode, f"df -h {shell.state}: free some" in init.stderr) == (2, True)
+    assert not spec.exists()
     down = shell("down", "-n", "t")
     assert down.returncode == 0, down.stderr
     assert not json.loads(shell.world.read_text())["marks"]

@@ -6,6 +6,7 @@ import json
 import shutil
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from errno import ENOSPC
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
+from provision.errors import WorkloadError
 from provision.measuring.results import Run
 from provision.measuring.stats import Interval
 from provision.reporting import document, remarks, rows, spread, terminal, write
@@ -226,3 +228,24 @@ def test_a_run_without_samples_and_one_without_a_valid_one_are_told(tmp_path: Pa
 def test_no_interval_is_shown_of_one_sample() -> None:
     assert spread(Interval(1, 105.0, None, None)) == "105.0"
     assert spread(Interval(3, 37105.4, 1.0, 12.3)) == "37,105 ± 12"
+
+
+def test_a_disk_that_is_full_leaves_the_report_that_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = filled(tmp_path, "demo")
+    page = write([run.path])
+    before = page.read_text(), (run.path / "report.json").read_text()
+    run.append(sample("netperf-send", 120, 3))
+    real = Path.write_bytes
+
+    def full(path: Path, data: bytes) -> int:
+        real(path, data[:10])
+        raise OSError(ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(WorkloadError, match="No space left") as caught:
+        write([run.path])
+    assert caught.value.hint.startswith("df -h")
+    assert (page.read_text(), (run.path / "report.json").read_text()) == before
+    assert not list(run.path.glob("*.part"))
