@@ -21,6 +21,7 @@ FORMAT = 1
 RESULTS = "results.jsonl"
 #: the document that names the runs which were taken in turn with this one
 BESIDE = "beside"
+SHOWN = 4  # files that are gone, by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +241,8 @@ class Run:
         elif samples:
             files.append("raw/")
         if gone := [f for f in files if not (self.path / f).exists()]:
-            found.append(f"gone from the run's folder: {', '.join(gone)}")
+            more = f" and {len(gone) - SHOWN} more" if len(gone) > SHOWN else ""
+            found.append(f"gone from the run's folder: {', '.join(gone[:SHOWN])}{more}")
         return found
 
     def document(self, name: str) -> dict[str, Any]:
@@ -284,7 +286,8 @@ def differences(samples: Iterable[Sample]) -> list[str]:
     subjects = list(dict.fromkeys(s.subject for s in samples))
     found = []
     for f in fields(Subject):
-        values = list(dict.fromkeys(str(getattr(s, f.name)) for s in subjects))
+        values = list(dict.fromkeys(getattr(s, f.name) for s in subjects))
         if len(values) > 1:
-            found.append(f"{WORDS[f.name]}: {' / '.join(v or 'none' for v in values)}")
+            told = ["none" if v == "" else "not known" if v is None else str(v) for v in values]
+            found.append(f"{WORDS[f.name]}: {' / '.join(told)}")
     return found

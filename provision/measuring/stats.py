@@ -31,8 +31,8 @@ class Interval:
 class Summary:
     """One workload's valid samples. ``taken`` counts all, ``redone`` those after a first try.
 
-    ``aggregate`` and ``guests`` (by guest) are what the workload is about, in ``unit``; ``measure``
-    says what that counts.
+    ``aggregate``, ``guests`` (by guest) and the ranges are what the workload is about, in ``unit``;
+    ``measure`` says what that counts.
     ``guests_mbit`` is by guest, ``links_mbit`` by stream. ``range_mbit`` is from the least to the
     most that any guest had in any sample, ``links_range_mbit`` that any stream had;
     ``host_percent`` is all the host's CPUs together, in per cent of one, and beside it the same for
@@ -64,6 +64,8 @@ class Summary:
     measure: str
     aggregate: Interval | None
     guests: Mapping[str, Interval]
+    guests_range: tuple[float, float] | None
+    links_range: tuple[float, float] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,8 @@ def _summary(name: str, taken: Sequence[Sample]) -> Summary:
         measure=one.measure,
         aggregate=interval([f.aggregate for f in findings]) if findings else None,
         guests=_means([f.guests for f in findings]),
+        guests_range=_range([f.guests for f in findings]),
+        links_range=_range([f.shares for f in findings]),
     )
 
 

@@ -194,8 +194,8 @@ def _cells(
         "workload": summary.workload,
         MBIT: spread(summary.aggregate_mbit),
         **{k: spread(v) if v else DASH for k, v in _others(summary, units).items()},
-        "per guest": reach(summary.range_mbit),
-        **({"per NIC": reach(summary.links_range_mbit)} if several else {}),
+        "per guest": reach(summary.guests_range),
+        **({"per NIC": reach(summary.links_range)} if several else {}),
         "Jain (least)": DASH
         if summary.jain is None
         else f"{summary.jain:.3f} ({shown(summary.jain_least, '.3f')})",

@@ -65,6 +65,7 @@ def test_each_workload_has_its_own_unit_everywhere(tmp_path: Path) -> None:
     assert (first["conn/s"], first["Mbit/s"]) == ("302.0 ± 2.5", "9.5 ± 0.0")
     assert (second["conn/s"], second["Mbit/s"]) == ("-", "100.0")
     assert "trans/s" not in first
+    assert (first["per guest"], second["per guest"]) == ("120 to 182", "40 to 60")
     page = Page(write([run.path]).read_text())
     table = page.text[page.text.index("Every sample") :]
     assert "conn/s" in table

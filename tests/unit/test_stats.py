@@ -163,9 +163,12 @@ def test_a_workload_without_a_valid_sample_has_no_mean() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"nic": "e1000"}, "nic: virtio / e1000"),
-        ({"version": "9.0", "accel": "kvm"}, "version: 8.0 / 9.0; accel: tcg / kvm"),
-        ({"wire_mbit": 1000}, "wire_mbit: None / 1000"),
+        ({"nic": "e1000"}, "vNIC model: virtio / e1000"),
+        (
+            {"version": "9.0", "accel": "kvm"},
+            "hypervisor's version: 8.0 / 9.0; acceleration: tcg / kvm",
+        ),
+        ({"wire_mbit": 1000}, "wire speed, Mbit/s: not known / 1000"),
     ],
 )
 def test_samples_of_different_things_are_never_averaged(
