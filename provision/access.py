@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
+from base64 import b64decode, b64encode
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from struct import unpack_from
 
 from provision.errors import HostError
 from provision.host import Host, hang_up, ssh_options
 from provision.resources import Guest
 from provision.state import sockets
+
+_END = "-----END OPENSSH PRIVATE KEY-----\n"
+#: after the magic word, cipher "none", kdf "none" without options, and how many keys there are
+_PUBLIC_AT = len(b"openssh-key-v1\0") + 2 * (4 + len(b"none")) + 4 + 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +42,17 @@ class Access:
 
     def public_key(self) -> str:
         """The line for a guest's authorized_keys."""
-        return self._public(self.key, "provision")
+        return _public(self._private(self.key), "provision")
 
     def host_key(self, guest: str) -> str:
         """The guest's own private host key, as text; made once for the life of the testbed."""
-        path = self._host_key(guest)
-        self._make(path, guest)
-        return path.read_text()
+        return self._private(self.folder / f"host_{guest}")
 
     def trust(self, guests: Iterable[Guest]) -> None:
         """Write known_hosts: exactly these guests, exactly their keys."""
         lines = []
         for guest in guests:
-            kind, text = self._public(self._host_key(guest.name), guest.name).split()[:2]
-            lines.append(f"{address(guest)} {kind} {text}\n")
+            lines.append(f"{address(guest)} {_public(self.host_key(guest.name))}\n")
         part = self.known_hosts.with_suffix(".part")
         part.write_text("".join(lines))
         part.replace(self.known_hosts)
@@ -71,42 +75,37 @@ class Access:
         for guest in guests:
             hang_up(self.host(guest))
 
-    def _host_key(self, guest: str) -> Path:
-        return self.folder / f"host_{guest}"
-
-    def _public(self, path: Path, comment: str) -> str:
-        """The key's public line."""
-        return self._make(path, comment).read_text().strip()
-
-    def _make(self, path: Path, comment: str) -> Path:
-        """The public half's file; the pair is made where there is none, the public half last."""
-        public = path.with_suffix(".pub")
-        if not public.exists():
-            private_text, public_text = _pair(comment)
-            try:
-                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                path.unlink(missing_ok=True)
-                with os.fdopen(
-                    os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb"
-                ) as f:
-                    f.write(private_text)
-                part = public.with_suffix(".part")
-                part.write_bytes(public_text)
-                part.replace(public)
-            except OSError as e:
-                raise HostError(f"{path}: {e.strerror}", hint=f"df -h {self.folder}") from e
-        return public
+    def _private(self, path: Path) -> str:
+        """The key in that file; made where there is none, or only a part of one."""
+        try:
+            with suppress(FileNotFoundError):
+                if (text := path.read_text()).endswith(_END):
+                    return text
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            part, made = path.with_name(f"{path.name}.part"), _made()
+            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as f:
+                f.write(made)
+            part.replace(path)
+        except OSError as e:
+            raise HostError(f"{path}: {e.strerror}", hint=f"df -h {self.folder}") from e
+        return made
 
 
-def _pair(comment: str) -> tuple[bytes, bytes]:
-    """A new Ed25519 key as OpenSSH writes it: private, public."""
+def _made() -> str:
+    """A new Ed25519 key as OpenSSH writes it."""
     from cryptography.hazmat.primitives import serialization as to
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     key = Ed25519PrivateKey.generate()
-    private = key.private_bytes(to.Encoding.PEM, to.PrivateFormat.OpenSSH, to.NoEncryption())
-    public = key.public_key().public_bytes(to.Encoding.OpenSSH, to.PublicFormat.OpenSSH)
-    return private, public + f" {comment}\n".encode()
+    return key.private_bytes(to.Encoding.PEM, to.PrivateFormat.OpenSSH, to.NoEncryption()).decode()
+
+
+def _public(private: str, comment: str = "") -> str:
+    """The public half of a key of ours, which stands before the private one: PROTOCOL.key."""
+    blob = b64decode("".join(private.splitlines()[1:-1]))
+    (length,) = unpack_from(">I", blob, _PUBLIC_AT)
+    public = blob[_PUBLIC_AT + 4 : _PUBLIC_AT + 4 + length]
+    return f"ssh-ed25519 {b64encode(public).decode()} {comment}".rstrip()
 
 
 def address(guest: Guest) -> str:
