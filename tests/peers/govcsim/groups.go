@@ -136,6 +136,7 @@ func (n network) RemovePortGroup(ctx *simulator.Context, c *types.RemovePortGrou
 		body.Fault_ = fault(&types.ResourceInUse{Name: c.PgName}, c.PgName)
 		return body
 	}
+	n.copied()
 	defer n.networks()
 	defer n.members(groupKey)
 	if !n.elsewhere(c.PgName) {

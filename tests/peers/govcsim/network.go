@@ -169,7 +169,15 @@ func (n network) RemoveVirtualSwitch(ctx *simulator.Context, c *types.RemoveVirt
 	for _, name := range groups {
 		n.RemovePortGroup(ctx, &types.RemovePortGroup{This: c.This, PgName: name})
 	}
+	n.copied()
 	return n.HostNetworkSystem.RemoveVirtualSwitch(c)
+}
+
+// copied puts copies in place of the lists: what is taken out of one moves those behind it, while
+// replies to others that looked meanwhile are still being written from it.
+func (n network) copied() {
+	n.NetworkInfo.Vswitch = append([]types.HostVirtualSwitch(nil), n.NetworkInfo.Vswitch...)
+	n.NetworkInfo.Portgroup = append([]types.HostPortGroup(nil), n.NetworkInfo.Portgroup...)
 }
 
 // used says whether a VM's adapter on this host, or the host's own, is on the port group.
