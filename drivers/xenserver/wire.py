@@ -82,7 +82,7 @@ class Transport(SafeTransport):
             self.close()
             raise
         if self._link is not None:
-            self._link.used = True
+            self._link.rest()
         return found
 
 

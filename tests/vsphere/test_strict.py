@@ -89,8 +89,11 @@ def sent(
     model, api = request.param
     with day.bed(model, tmp_path_factory.mktemp("bed"), api=api) as bed:
         version = bed.witness.session.version
+        bed.wires.compared = True
         yield [*a_day(bed)], version
         assert bed.there() == bed.before
+        assert all(b"LocalizedMethodFault" in reply for reply in bed.wires.left)
+        assert not bed.wires.unlike  # what pyVmomi writes and reads, byte by byte, field by field
 
 
 def test_all_that_is_sent_is_as_the_api_has_it(sent: tuple[list[Call], str]) -> None:

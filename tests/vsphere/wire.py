@@ -12,15 +12,19 @@ from itertools import count
 from threading import Event, Lock
 from typing import Any, Literal
 
-from pyVmomi import VmomiSupport
+from pyVmomi import SoapAdapter, VmomiSupport
 
+from drivers.https import Reply
 from drivers.vsphere.connect import HARMLESS
+from drivers.vsphere.reply import Replies
+from drivers.vsphere.request import Unusual
 from drivers.vsphere.wire import Endpoint, Wire
 from tests.peers.vcsim import vim, vmodl
 
 Fault: Any = vmodl.MethodFault
 _QUERY: Any = vmodl.query.PropertyCollector
 _support: Any = VmomiSupport
+_soap: Any = SoapAdapter
 _TASKS: Any = _support.GetVmodlType("vim.Task[]")
 #: ``instead``: the server never acts; ``after``: it has; ``task``: it starts one, which fails;
 #: ``late``: it starts one, which ends only when somebody waits for it
@@ -89,10 +93,15 @@ class Late:
 class Wires:
     """Makes wires (a ``WireType``) that share a log and their troubles.
 
-    ``faults`` is what was wrong with what was sent, where that is ``judged``.
+    ``faults`` is what was wrong with what was sent, where that is ``judged``; ``unlike`` what is
+    not as pyVmomi itself writes or reads it, where both are ``compared``, and ``left`` the replies
+    that only pyVmomi reads.
     """
 
     judged: bool = False
+    compared: bool = False
+    unlike: list[str] = field(default_factory=list)
+    left: list[bytes] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     log: list[Call] = field(default_factory=list)
     troubles: list[Trouble] = field(default_factory=list)
@@ -186,6 +195,25 @@ class _Faulty(Wire):
         self._wires.note(mo, info, args, done=not failed)
         return _struck(error, outer) if when == "after" else found
 
+    def SerializeRequest(self, mo: Any, info: Any, args: Any) -> bytes:  # noqa: N802
+        plain: bytes = super().SerializeRequest(mo, info, args)
+        if self._wires.compared:
+            by_pyvmomi = _soap.SoapStubAdapter.SerializeRequest(self, mo, info, args)
+            if not self._requests.write(mo, info, args) == by_pyvmomi == plain:
+                self._wires.unlike.append(f"the request of {info.wsdlName}")
+        return plain
+
+    def _read(self, reply: Reply, stub: Any, result: Any) -> Any:
+        found = super()._read(reply, stub, result)
+        if self._wires.compared and reply.status == 200:
+            by_pyvmomi = _soap.SoapResponseDeserializer(stub).Deserialize(reply.body, result)
+            self._wires.unlike += unlike(found, by_pyvmomi)
+            try:
+                Replies(stub).quickly(reply.body, result)
+            except Unusual:
+                self._wires.left.append(reply.body)
+        return found
+
     def _begin(self, mo: Any, info: Any, args: Any) -> None:
         """A task that has begun, and that nobody was told of."""
 
@@ -247,6 +275,24 @@ def _struck(error: BaseException | None, outer: Any) -> tuple[int, Any]:
     if isinstance(error, Fault) and outer is not None:
         return 500, error
     raise error
+
+
+def unlike(one: Any, other: Any, path: str = "") -> Iterator[str]:
+    """Where two replies differ, types and all."""
+    if type(one) is not type(other):
+        yield f"{path}: {type(one)}, not {type(other)}"
+    elif isinstance(one, list):
+        if len(one) != len(other):
+            yield f"{path}: {len(one)} of {len(other)}"
+        for number, (mine, its) in enumerate(zip(one, other, strict=False)):
+            yield from unlike(mine, its, f"{path}[{number}]")
+    elif isinstance(one, (_support.DataObject, _support.ManagedObject)):
+        if list(vars(one)) != list(vars(other)):
+            yield f"{path}: other fields"
+        for name, mine in vars(one).items():
+            yield from unlike(mine, vars(other)[name], f"{path}.{name}")
+    elif one != other:
+        yield f"{path}: {one!r}, not {other!r}"
 
 
 def judge(info: Any, value: Any) -> Iterator[str]:
