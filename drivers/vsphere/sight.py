@@ -30,12 +30,12 @@ from drivers.vsphere.parse import (
     whole,
 )
 from drivers.vsphere.place import Place
-from drivers.vsphere.read import Part, Properties, many, retrieve, spec, step
+from drivers.vsphere.read import Found, Part, Properties, many, retrieve, spec, step
 from drivers.vsphere.spec import MARK
 from drivers.vsphere.together import Together
 
 MANY = 100
-RECENT_S = 5
+RECENT_S = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Sight:
     _by_key: bool = True
     _looking: Lock = field(default_factory=Lock)
     _surveyed_until: float = 0.0
-    _surveyed: dict[str, Any] = field(default_factory=dict)
+    _surveyed: dict[str, Held] = field(default_factory=dict)
 
     def name(self, guest: str) -> str:
         return f"{self.testbed}-{guest}"
@@ -120,41 +120,45 @@ class Sight:
         """Those of the guests that there are: one call for those that are known. Raises faults."""
         found, doubted, unknown = self._known_of(guests)
         if unknown:
-            listed = {guest: ref for ref, guest in self._listed().items() if guest in unknown}
+            listed = {guest: f.ref for guest, f in self._listed().items() if guest in unknown}
             self._absent |= unknown - listed.keys()
             doubted |= listed
         return found | self._seen({ref: guest for guest, ref in doubted.items()})
 
     def all(self) -> dict[str, Seen]:
         """All guests of the testbed. Raises faults."""
-        return self._seen(self._listed())
+        return self._seen({found.ref: guest for guest, found in self._listed().items()})
 
     def held(self, guest: str) -> Held | None:
-        """What it takes to end it; None where it takes a whole look to know."""
-        ref = self._survey(guest)
-        if ref is not None and self._by_key:
-            with suppress(Gone, vmodl.query.InvalidProperty):
-                has = self.together.get(ref, *held_paths())
-                return held(ref, has, self.testbed)
+        """What it takes to end it, as of moments ago; None where it takes a whole look to know.
+
+        Those that were not seen yet are looked at all at once, which costs less than to find some.
+        """
+        if not self._by_key:
+            return None
+        with suppress(Gone, vmodl.query.InvalidProperty):
+            if (known := self._known.get(guest)) is not None:
+                has = self.together.get(known.ref, *held_paths())
+                return held(known.ref, has, self.testbed)
+            with self._looking:
+                if guest not in self._surveyed and self._surveyed_until < monotonic():
+                    self._surveyed = {}
+                    for name, found in self._listed(*held_paths()).items():
+                        if (one := held(found.ref, found.has, self.testbed)) is not None:
+                            self._surveyed[name] = one
+                    self._surveyed_until = monotonic() + RECENT_S
+                return self._surveyed.pop(guest, None)
         return None
 
-    def _survey(self, guest: str) -> Any | None:
-        """The VM, as of moments ago: to list all at once costs less than to find some."""
-        if (known := self._known.get(guest)) is not None:
-            return known.ref
-        with self._looking:
-            if guest not in self._surveyed and self._surveyed_until < monotonic():
-                self._surveyed = {name: ref for ref, name in self._listed().items()}
-                self._surveyed_until = monotonic() + RECENT_S
-            return self._surveyed.pop(guest, None)
-
-    def _listed(self) -> dict[Any, str]:
-        """The guest's name of each VM that has a name of the testbed's."""
+    def _listed(self, *paths: str) -> dict[str, Found]:
+        """Each VM that has a name of the testbed's, by the guest's name."""
         prefix = self.name("")
         child = step("child", vim.Folder, "childEntity")
-        wanted = spec(self.place.vm_folder, ("name",), through=[child], kind=vim.VirtualMachine)
-        named = [(f.ref, str(f.has.get("name"))) for f in retrieve(self.session, [wanted])]
-        return {ref: name.removeprefix(prefix) for ref, name in named if name.startswith(prefix)}
+        wanted = spec(
+            self.place.vm_folder, ("name", *paths), through=[child], kind=vim.VirtualMachine
+        )
+        named = [(f, str(f.has.get("name"))) for f in retrieve(self.session, [wanted])]
+        return {name.removeprefix(prefix): f for f, name in named if name.startswith(prefix)}
 
     def _known_of(
         self, guests: Collection[str]
