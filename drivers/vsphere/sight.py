@@ -141,7 +141,7 @@ class Sight:
                 has = self.together.get(known.ref, *held_paths())
                 return held(known.ref, has, self.testbed)
             with self._looking:
-                if guest not in self._surveyed and self._surveyed_until < monotonic():
+                if self._surveyed_until < monotonic():
                     self._surveyed = {}
                     for name, found in self._listed(*held_paths()).items():
                         if (one := held(found.ref, found.has, self.testbed)) is not None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from time import monotonic
 from typing import Any
 
 import pytest
 
+from drivers.vsphere import sight
 from drivers.vsphere.driver import Vsphere
 from drivers.vsphere.spec import MARK
 from provision.errors import DriverError, Foreign
 from provision.resources import Key, key
 from tests.peers import oracle
+from tests.peers.vcsim import vim
 from tests.vsphere import day, world
 from tests.vsphere.day import GUEST, SWITCH, TESTBED, Bed
 
@@ -137,6 +140,20 @@ def test_a_vm_that_became_somebody_s_moments_ago(bed: Bed, driver: Vsphere) -> N
     with vm(bed, VM):
         refused(bed, driver, GUEST)
     driver.drop(key(SWITCH))
+
+
+def test_a_vm_that_was_given_away_since_others_were_ended(
+    bed: Bed, driver: Vsphere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look at all that may go serves for moments, not for what comes later."""
+    oracle.create(bed.si, VM, (), {MARK: TESTBED})
+    with vm(bed, f"{TESTBED}-vm2", **{MARK: TESTBED}) as given:
+        driver.drop(key(GUEST))
+        theirs = vim.option.OptionValue(key=MARK, value="theirs")
+        oracle.done(given.ReconfigVM_Task(vim.vm.ConfigSpec(extraConfig=[theirs])))
+        later = monotonic() + 2 * sight.RECENT_S
+        monkeypatch.setattr(sight, "monotonic", lambda: later)
+        refused(bed, driver, replace(GUEST, name="vm2"))
 
 
 def test_somebody_s_vm_on_our_port_group(bed: Bed, driver: Vsphere) -> None:
