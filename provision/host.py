@@ -14,6 +14,9 @@ from provision.errors import HostError, Unreachable
 
 #: a command must not outlive us: after a kill -9, what it was about to do would come after ``down``
 DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
+#: how long a command may take of which nothing else is known. A far machine may be a slow or a
+#: busy one; that it is gone, ssh tells within a minute (``ssh_options``)
+NEAR_S, FAR_S = 60.0, 300.0
 NOT_FOUND = 127
 SSH_FAILED = 255  # ssh's own exit code, as distinct from the far command's
 
@@ -47,26 +50,26 @@ class Host:
         return [*self.prefix, shlex.join(words)] if self.far_shell else [*self.prefix, *words]
 
     def run(
-        self, *words: str, input: str | None = None, timeout_s: float = 60, check: bool = True
-    ) -> str:
+        self, *words: str, input: str | None = None, timeout_s: float | None = None,
+        check: bool = True,
+    ) -> str:  # fmt: skip
         """What the command prints.
 
         Raises HostError with the command's last words when it fails or outlasts ``timeout_s``
         (it is then killed), Unreachable when ssh itself fails.
         """
+        limit_s = timeout_s if timeout_s is not None else FAR_S if self.far_shell else NEAR_S
         try:
             done = subprocess.run(
                 [*DIE_WITH_US, *self.argv(*words)], input=input, capture_output=True, text=True,
-                check=False, errors="replace", timeout=timeout_s,
+                check=False, errors="replace", timeout=limit_s,
                 stdin=subprocess.DEVNULL if input is None else None,
                 process_group=0,  # a Ctrl-C is for us: it must not cut a command short
             )  # fmt: skip
         except FileNotFoundError as e:
             raise HostError(f"{self.name}: {e.filename or words[0]}: not installed") from e
         except subprocess.TimeoutExpired as e:
-            raise HostError(
-                f"{self.name}: {shlex.join(words)}: no end after {timeout_s:g} s"
-            ) from e
+            raise HostError(f"{self.name}: {shlex.join(words)}: no end after {limit_s:g} s") from e
         if done.returncode == NOT_FOUND and done.stderr.startswith("setpriv: failed to execute"):
             raise HostError(f"{self.name}: {self.argv(*words)[0]}: not installed")
         if done.returncode == SSH_FAILED and self.far_shell:

@@ -39,7 +39,7 @@ def look(machines: Machines) -> dict[str, dict[str, Any]]:
 
     def one(host: Host, nics: Sequence[str]) -> dict[str, Any]:
         try:
-            said = host.run("python3", "-SE", "-", *nics, input=script, timeout_s=120)
+            said = host.run("python3", "-SE", "-", *nics, input=script)
             found: dict[str, Any] = json.loads(said)
         except (WorldError, ValueError) as e:
             return {"lacks": str(e)}

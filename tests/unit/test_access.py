@@ -9,6 +9,7 @@ import pytest
 
 from provision.access import Access
 from provision.errors import HostError
+from provision.host import Host
 
 
 def test_openssh_reads_our_keys(tmp_path: Path) -> None:
@@ -34,3 +35,14 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text("a file")
     with pytest.raises(HostError, match="keys"):
         Access(tmp_path / "keys").public_key()
+
+
+def test_a_far_machine_may_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is gone, ssh tells; one that is only slow is waited for."""
+    monkeypatch.setattr("provision.host.NEAR_S", 0.2)
+    near, far = Host(), Host("far", ("sh", "-c"), far_shell=True)
+    with pytest.raises(HostError, match=r"^localhost: sleep 2: no end after 0.2 s$"):
+        near.run("sleep", "2")
+    assert far.run("sh", "-c", "sleep 0.4; echo done") == "done\n"
+    with pytest.raises(HostError, match=r"^far: sleep 2: no end after 0.1 s$"):
+        far.run("sleep", "2", timeout_s=0.1)
