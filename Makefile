@@ -12,6 +12,7 @@ test: test-setup image check
 
 test-xen: test-setup image
 	.venv/bin/python -m pytest -m xen tests/live/test_xen_cut.py tests/live/test_xen_job.py tests/contract
+	.venv/bin/python -m pytest -m xen tests/live/test_xen_hvm.py
 
 check: setup
 	.venv/bin/ruff check .

@@ -41,8 +41,8 @@ class BootOptions(Protocol):
         they are as in ``base`` again, nothing is left of us.
         """
 
-    def in_force(self) -> Words:
-        """What the host runs with now; ``of_xen`` for those of the hypervisor."""
+    def in_force(self, now: State | None = None) -> Words:
+        """What the host runs with ``now`` (None = it is asked); ``of_xen`` for the hypervisor's."""
 
 
 def of_xen(now: State) -> dict[str, str]:
@@ -63,9 +63,9 @@ class Boot:
     host: Host
     options: BootOptions
 
-    def read(self) -> Tuning:
+    def read(self, now: State | None = None) -> Tuning:
         """As it is in force, and what the next boot would change."""
-        return Tuning(BOOT[1], text(self.options.in_force(), self.options.configured()))
+        return Tuning(BOOT[1], text(self.options.in_force(now), self.options.configured()))
 
     def put(self, want: Tuning, restart: Callable[[], None]) -> None:
         """Set the options, have the host restart where that takes one, and look at what came of it.

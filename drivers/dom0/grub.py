@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from drivers.dom0 import xl
 from drivers.dom0.boot import PINNED, XEN, Words, canonical, of_xen
-from drivers.dom0.look import state
+from drivers.dom0.look import State, state
 from drivers.linux.links import sections
 from provision.errors import HostError, PreflightError
 from provision.host import Host
@@ -87,8 +87,8 @@ class Grub:
         words = ("sh", "-euc", _WRITE, "configure", self.root, name, "" if same else "yes")
         self.host.run(*words, input=text(self.testbed, want), timeout_s=UPDATE_S)
 
-    def in_force(self) -> Words:
-        return of_xen(state(self.host))
+    def in_force(self, now: State | None = None) -> Words:
+        return of_xen(now or state(self.host))
 
     def _look(self) -> Mapping[str, str]:
         found = sections(self.host.run("sh", "-c", _LOOK, "look", self.root))

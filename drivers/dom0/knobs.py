@@ -77,14 +77,14 @@ class Knobs:
         """Where the interrupts of those NICs that have some are served, by their knob's name."""
         return {f"{IRQ}{nic}": _joined(irqs) for nic, irqs in self.of_nics(nics).items() if irqs}
 
-    def read(self, name: str) -> Tuning | None:
-        """None where there is no such knob."""
+    def read(self, name: str, now: State | None = None) -> Tuning | None:
+        """None where there is no such knob; ``now`` is dom0 as it is, None = it is asked."""
         if name.startswith(IRQ):
             value = _joined(self.irqs(name.removeprefix(IRQ)))
         elif name == IRQBALANCE[1]:
             value = self.balancer()
         else:
-            value = _of(state(self.host), name)
+            value = _of(now or state(self.host), name)
         return Tuning(name, value) if value else None
 
     def put(self, want: Tuning) -> None:

@@ -17,6 +17,7 @@ from drivers.dom0 import boot, wishes
 from drivers.dom0.counters import count
 from drivers.dom0.grub import Grub
 from drivers.dom0.knobs import Knobs
+from drivers.dom0.look import State, state
 from drivers.libvirt.connect import Connection, connect, words
 from drivers.libvirt.disks import Disks
 from drivers.linux import sriov
@@ -69,24 +70,16 @@ class Xen:
             opening.pop_all()
 
     def read(self, key: Key) -> Resource | None:
-        kind, name = key
-        if kind == Guest.kind:
-            return self.guests.read(name)
-        if kind in self.net.kinds:
-            return self.net.read(key)
-        if key == BOOT:
-            return self.boot.read()
-        if kind == Tuning.kind:
-            return self.knobs.read(name)
-        raise _none(kind)
+        return self._read(key, None)
 
     def look(self, keys: Iterable[Key]) -> dict[Key, Resource | None]:
-        """As ``read``, of all at once."""
+        """As ``read``, of all at once: dom0 is asked once for all that ``xl`` tells."""
         keys = list(keys)
-        guests = self.guests.look(name for kind, name in keys if kind == Guest.kind)
+        now = state(self.host) if {Guest.kind, Tuning.kind} & {kind for kind, _ in keys} else None
+        guests = self.guests.look((name for kind, name in keys if kind == Guest.kind), now)
         others = [key for key in keys if key[0] != Guest.kind]
         with ThreadPoolExecutor(LOOKS_AT_ONCE, thread_name_prefix="read") as pool:
-            found = dict(zip(others, pool.map(self.read, others), strict=True))
+            found = dict(zip(others, pool.map(lambda k: self._read(k, now), others), strict=True))
         return found | {(Guest.kind, name): guest for name, guest in guests.items()}
 
     def check_room(self, guests: Iterable[Guest]) -> None:
@@ -159,6 +152,18 @@ class Xen:
 
     def close(self) -> None:
         self._link.close()
+
+    def _read(self, key: Key, now: State | None) -> Resource | None:
+        kind, name = key
+        if kind == Guest.kind:
+            return self.guests.look([name], now)[name]
+        if kind in self.net.kinds:
+            return self.net.read(key)
+        if key == BOOT:
+            return self.boot.read(now)
+        if kind == Tuning.kind:
+            return self.knobs.read(name, now)
+        raise _none(kind)
 
     def _put_boot(self, want: Tuning) -> None:
         def again() -> None:

@@ -57,16 +57,15 @@ class Guests:
     target: Target
     machine: Machine
 
-    def read(self, name: str) -> Guest | None:
-        """As ``Driver.read``; a guest whose disk is gone stands on no image."""
-        return self.look([name])[name]
+    def look(self, names: Iterable[str], now: State | None = None) -> dict[str, Guest | None]:
+        """As ``Driver.read``, of many; a guest whose disk is gone stands on no image.
 
-    def look(self, names: Iterable[str]) -> dict[str, Guest | None]:
-        """Many, of whom dom0 is asked once."""
+        ``now`` is dom0 as it is, None = it is asked.
+        """
         names = list(names)
         if not names:
             return {}
-        net, now = view(self.host, ovs=True), state(self.host)
+        net, now = view(self.host, ovs=True), now or state(self.host)
         found: dict[str, Guest | None] = {}
         for name in names:
             there, seen = self.domains.find(name)

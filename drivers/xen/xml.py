@@ -6,8 +6,10 @@ https://libvirt.org/drvxen.html, formatdomain.html. Weight and cap have no place
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from base64 import b32encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2s
 from typing import Any
 
 from drivers.libvirt import hostdev
@@ -19,7 +21,6 @@ from drivers.libvirt.marks import (
     mark,
     marked,
     metadata,
-    tap,
     vnics,
 )
 from drivers.linux.sriov import HARDWARE, PASSTHROUGH
@@ -36,6 +37,8 @@ TYPES: Mapping[str, tuple[str, str]] = {
 NETFRONT = "netfront"
 KB_PER_MBIT = 125  # libvirt's bandwidth is in 1000 bytes a second
 ROOT, SEED = "xvda", "xvdb"
+#: libxl's scripts put it behind a vif's name for the tap of an emulated NIC
+EMULATED_END = "-emu"
 #: a guest with PV drivers takes its emulated NICs away as it boots, and leaves them alone where it
 #: is told to take the disks only: Linux's Documentation/admin-guide/kernel-parameters
 KEEP_NICS = "xen_emul_unplug=ide-disks"
@@ -65,8 +68,8 @@ class Body:
 class Seen:
     """A domain of ours, as libvirt tells it. ``active``: there is one, which may be paused.
 
-    ``asked`` is the Guest that was put, as plain data; ``taps`` are dom0's ends of the vNICs, "" =
-    it is hardware; ``functions`` as Body's.
+    ``asked`` is the Guest that was put, as plain data; ``taps`` are dom0's ends of the vNICs that
+    frames go by, "" = it is hardware; ``functions`` as Body's.
     """
 
     guest: Guest
@@ -77,6 +80,12 @@ class Seen:
     disk: str
     taps: tuple[str, ...]
     functions: Mapping[str, str]
+
+
+def vif(testbed: str, guest: str, number: int) -> str:
+    """The name of a vNIC's device in dom0; EMULATED_END has room within the kernel's 15 letters."""
+    digest = blake2s(f"{testbed}/{guest}".encode(), digest_size=4).digest()
+    return f"pv{b32encode(digest).decode()[:6].lower()}n{number}"
 
 
 def domain(guest: Guest, body: Body) -> str:
@@ -141,7 +150,7 @@ def parse(text: str, cpu_count: int) -> Seen | None:
     return Seen(
         guest, testbed, asked, active, found.get("base", ""),
         _attr(root, "devices/disk/source", "file"),
-        tuple(_attr(one, "target", "dev") for one in interfaces), functions(found),
+        tuple(map(_end, interfaces)), functions(found),
     )  # fmt: skip
 
 
@@ -161,7 +170,7 @@ def _boot(root: ET.Element, guest: Guest, body: Body) -> None:
         _sub(boot, "kernel", body.kernel)
         if body.initrd is not None:
             _sub(boot, "initrd", body.initrd)
-        emulated = any(v.model not in (NETFRONT, *HARDWARE) for v in vnics(guest))
+        emulated = any(_emulated(v.model) for v in vnics(guest))
         words = [console(body.cmdline, guest.accel), *([KEEP_NICS] if emulated else [])]
         _sub(boot, "cmdline", " ".join(words))
     elif guest.accel == HVM:
@@ -181,7 +190,7 @@ def _interface(vnic: Vnic, guest: str, number: int, body: Body) -> ET.Element:
     if vnic.rate_mbit is not None:
         bandwidth = _sub(nic, "bandwidth")
         _sub(bandwidth, "outbound", average=str(vnic.rate_mbit * KB_PER_MBIT))
-    _sub(nic, "target", dev=tap(body.testbed, guest, number))
+    _sub(nic, "target", dev=vif(body.testbed, guest, number))
     _sub(nic, "model", type=vnic.model)
     _sub(nic, "mtu", size=str(vnic.mtu))
     return nic
@@ -218,6 +227,16 @@ def _vnic(
         mtu=int(_attr(found, "mtu", "size") or 0),
         rate_mbit=int(rate) // KB_PER_MBIT if rate else None,
     )
+
+
+def _emulated(model: str) -> bool:
+    return model not in ("", NETFRONT, *HARDWARE)
+
+
+def _end(found: ET.Element) -> str:
+    """dom0's end of a vNIC. An emulated one has a vif too, which nobody is at."""
+    name = _attr(found, "target", "dev")
+    return name and name + (EMULATED_END if _emulated(_attr(found, "model", "type")) else "")
 
 
 def _pins(

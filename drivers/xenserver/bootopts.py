@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from drivers.dom0 import boot, xl
-from drivers.dom0.look import state
+from drivers.dom0.look import State, state
 from drivers.linux.links import sections
 from provision.errors import PreflightError
 from provision.host import Host
@@ -42,8 +42,8 @@ class XenServerOptions:
         configured, note, _ = self._read()
         return note if note is not None else configured
 
-    def in_force(self) -> dict[str, str]:
-        return boot.of_xen(state(self.host)) | {boot.BACKEND: self.backend()}
+    def in_force(self, now: State | None = None) -> dict[str, str]:
+        return boot.of_xen(now or state(self.host)) | {boot.BACKEND: self.backend()}
 
     def configure(self, want: boot.Words) -> None:
         """The note first: what was before us is never lost."""

@@ -9,7 +9,7 @@ import pytest
 
 from drivers.dom0 import boot, wishes
 from drivers.dom0.knobs import Knobs
-from drivers.dom0.look import state
+from drivers.dom0.look import State, state
 from provision.driver import Dom0, UplinkFacts
 from provision.errors import (
     DriverError,
@@ -135,7 +135,7 @@ class Options:
     def configure(self, want: Mapping[str, str]) -> None:
         self.next = dict(want)
 
-    def in_force(self) -> Mapping[str, str]:
+    def in_force(self, now: State | None = None) -> Mapping[str, str]:
         return boot.of_xen(state(self.machine.host))
 
     def restart(self) -> None:

@@ -139,6 +139,7 @@ def as_before() -> Callable[[], None]:
 def xen(shell: Shell) -> Iterator[Any]:
     """An emulated Xen host, whose dom0 must be the same before and after."""
     from tests.live.xen_bed import bed
+    from tests.peers.xen.lab import shared
 
-    with bed(shell) as found:
+    with bed(shell, shared()) as found:
         yield found

@@ -12,7 +12,7 @@ from typing import Any
 
 from drivers.dom0.look import state
 from tests.live.conftest import Shell
-from tests.peers.xen.lab import GENERATOR, XenLab, shared
+from tests.peers.xen.lab import GENERATOR, XenLab
 
 UP_S = 1200  # several times what it takes where nobody else is at the CPUs
 SPEC = """
@@ -66,7 +66,9 @@ class Bed:
         yaml.dump(spec, path)
         return path
 
-    def run(self, name: str) -> tuple[dict[str, Any], dict[str, str]]:
+    def run(
+        self, name: str, nic: str = "netfront", accel: str = "pv"
+    ) -> tuple[dict[str, Any], dict[str, str]]:
         """One short sample: its finding, and the knobs that the host had meanwhile."""
         words = (
             "run",
@@ -82,7 +84,7 @@ class Bed:
         )
         (run,) = self.shell.json(*words, code=None, timeout_s=UP_S)["runs"]
         (sample,) = run["samples"]
-        assert (run["subject"]["nic"], run["subject"]["accel"]) == ("netfront", "pv")
+        assert (run["subject"]["nic"], run["subject"]["accel"]) == (nic, accel)
         return sample["finding"], run["knobs"]
 
     def kill(self, words: tuple[str, ...], after: str) -> None:
@@ -121,9 +123,8 @@ class Bed:
 
 
 @contextmanager
-def bed(shell: Shell) -> Iterator[Bed]:
+def bed(shell: Shell, lab: XenLab) -> Iterator[Bed]:
     """dom0 is as it was at the end, or the test fails."""
-    lab = shared()
     lab.images_at(shell.folder)
     shell.env |= {"PATH": f"{lab.programs}:{shell.env['PATH']}"}
     found = Bed(lab, shell)

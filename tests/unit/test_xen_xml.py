@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drivers.libvirt.marks import tap
-from drivers.xen.xml import HVM, KEEP_NICS, NETFRONT, PV, PVH, TYPES, Body, domain, parse
+from drivers.xen.xml import HVM, KEEP_NICS, NETFRONT, PV, PVH, TYPES, Body, domain, parse, vif
 from provision.resources import Guest, Vnic
 from provision.units import cpu_list
 
@@ -57,7 +57,9 @@ def test_libvirt_takes_it_and_it_reads_back_equal(guest: Guest, body: Body) -> N
     assert seen is not None
     assert seen.guest == guest
     assert (seen.testbed, seen.disk, seen.base) == (body.testbed, body.disk, body.base)
-    assert seen.taps == tuple(tap("demo", "vm1", n) for n in range(1 + len(guest.nics)))
+    ends = {NETFRONT: "", "rtl8139": "-emu", "e1000": "-emu"}
+    every = enumerate((guest.management, *guest.nics))
+    assert seen.taps == tuple(vif("demo", "vm1", n) + ends[v.model] for n, v in every)
 
 
 VF = replace(NIC, switch="ens1f0", model="sriov", rate_mbit=None)
@@ -90,7 +92,7 @@ def test_hardware_is_what_libvirt_takes_and_reads_back_in_its_order(accel: str) 
     assert seen is not None
     assert seen.guest == replace(guest, nics=(WHOLE, NIC, replace(VF, switch="0000:3b:10.0")))
     assert seen.functions == GIVEN.functions
-    assert seen.taps == (tap("demo", "vm1", 0), "", tap("demo", "vm1", 2), "")
+    assert seen.taps == (vif("demo", "vm1", 0), "", vif("demo", "vm1", 2), "")
     if not SCHEMA.exists():
         pytest.skip("libvirt's schemas are not installed")
     etree.RelaxNG(etree.parse(str(SCHEMA))).assertValid(etree.fromstring(text))
@@ -99,6 +101,14 @@ def test_hardware_is_what_libvirt_takes_and_reads_back_in_its_order(accel: str) 
 def test_a_device_that_is_not_the_one_given_reads_as_its_address() -> None:
     seen = parse(domain(MIXED, GIVEN).replace('slot="0x00"', 'slot="0x02"'), CPUS)
     assert seen is not None and seen.guest.nics[0].switch == "0000:3b:02.1"
+
+
+@given(testbed=st.text(min_size=1), guest=st.text(min_size=1), number=st.integers(0, 99))
+def test_a_vif_leaves_room_for_what_libxl_puts_behind_its_name(
+    testbed: str, guest: str, number: int
+) -> None:
+    assert re.fullmatch("pv[a-z2-7]{6}n[0-9]+", found := vif(testbed, guest, number))
+    assert len(f"{found}-emu") <= 15
 
 
 def words(guest: Guest, body: Body = BODY) -> list[str]:

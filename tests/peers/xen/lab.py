@@ -16,7 +16,7 @@ from provision.image import Image, find
 from provision.state import default
 from tests.peers.sshd import behind_ssh
 from tests.peers.wires import HERE, cable, give_address, machine, subnets
-from tests.peers.xen.machine import XenHost, running
+from tests.peers.xen.machine import PV_CPU, XenHost, running
 
 GENERATOR = "lg7"
 DOM0 = """
@@ -46,7 +46,7 @@ class XenLab:
 
 
 @contextmanager
-def xen_lab(nics: int = 2, cpus: int = 2) -> Iterator[XenLab]:
+def xen_lab(nics: int = 2, cpus: int = 2, cpu: str = PV_CPU) -> Iterator[XenLab]:
     """Boot it; the thread that does must outlive it."""
     image = find(default().images)
     assert image is not None, "the guest image is not built: make image"
@@ -60,7 +60,7 @@ def xen_lab(nics: int = 2, cpus: int = 2) -> Iterator[XenLab]:
         cable((HERE, near), (generator, "mgmt"))
         give_address(HERE, near, here)
         give_address(generator, "mgmt", there)
-        xen = stack.enter_context(running(folder, generator, image, nics, cpus))
+        xen = stack.enter_context(running(folder, generator, image, nics, cpus, cpu))
         keys = folder / "ssh"
         keys.mkdir(mode=0o700)
         far = [(GENERATOR, generator, str(there.ip))]

@@ -27,9 +27,10 @@ from tests.peers.xen.build import disk, store
 BOOT_S = 300
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 MANAGEMENT_MAC = "52:54:00:ee:00:00"
-#: without VT-x guests are PV only. QEMU 7.2 emulates SMAP so that dom0 dies of it, and with AMD's
-#: models, which virtualize, libvirt finds no CPU model under Xen
-CPU = "Nehalem"
+#: without VT-x or SVM guests are PV only, and dom0 is quicker
+PV_CPU = "Nehalem"
+#: QEMU emulates SVM, no VT-x; SMAP so that dom0 dies of it, and RDTSCP so that PVH guests do (7.2)
+SVM_CPU = "max,-smap,-rdtscp"
 READY = """
 until systemctl is-active -q xen 2>/dev/null && [ -S /run/libvirt/libvirt-sock ]; do
   [ $((n += 1)) -lt 1200 ] || exit 1; sleep 0.1
@@ -68,7 +69,7 @@ class XenHost:
 
 @contextmanager
 def running(
-    folder: Path, generator: Host, image: Image, nics: int = 2, cpus: int = 2
+    folder: Path, generator: Host, image: Image, nics: int = 2, cpus: int = 2, cpu: str = PV_CPU
 ) -> Iterator[XenHost]:
     """Boot it and wait until Xen's daemons and libvirt's answer; killed at the end.
 
@@ -87,7 +88,8 @@ def running(
         key = folder / "id"
         shutil.copyfile(built / "id", key)
         key.chmod(0o600)
-        argv = _argv((built / "disk.raw", images), folder, port, taps, cpus)
+        sized = ("-cpu", cpu, "-smp", str(cpus))
+        argv = [*_argv((built / "disk.raw", images), folder, port, taps), *sized]
         log = stack.enter_context((folder / "qemu").open("wb"))
         process = stack.enter_context(
             subprocess.Popen(
@@ -138,13 +140,11 @@ def _answers(port: int) -> bool:
     return False
 
 
-def _argv(
-    disks: tuple[Path, Path], folder: Path, port: int, taps: Sequence[int], cpus: int
-) -> list[str]:
+def _argv(disks: tuple[Path, Path], folder: Path, port: int, taps: Sequence[int]) -> list[str]:
     forward = f"user,id=m0,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22"
     words = [
-        "qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", CPU,
-        "-m", "2560", "-smp", str(cpus), "-nodefaults", "-no-user-config", "-display", "none",
+        "qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi",
+        "-m", "2560", "-nodefaults", "-no-user-config", "-display", "none",
         "-drive", f"file={disks[0]},format=raw,if=none,id=d0,snapshot=on,cache=unsafe",
         "-device", "virtio-blk-pci,drive=d0,bootindex=0",
         "-drive", f"file={disks[1]},format=raw,if=none,id=d1,readonly=on",
