@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from base64 import b64decode, b64encode
 from collections.abc import Iterable
 from contextlib import suppress
@@ -11,7 +12,7 @@ from pathlib import Path
 from struct import unpack_from
 
 from provision.errors import HostError
-from provision.host import Host, hang_up, ssh_options
+from provision.host import Host, hang_up, ssh, ssh_options
 from provision.resources import Guest
 from provision.state import sockets
 
@@ -24,12 +25,14 @@ _PUBLIC_AT = len(b"openssh-key-v1\0") + 2 * (4 + len(b"none")) + 4 + 4
 class Access:
     """Keys of one testbed, in ``folder`` (0700). ``jump`` is the host that must be passed through.
 
-    ``user`` is the login user of the guests.
+    ``user`` is the login user of the guests; ``jump_key`` the user's own key for that host, None =
+    ssh finds one.
     """
 
     folder: Path
     user: str = "root"
     jump: str = ""
+    jump_key: Path | None = None
 
     @property
     def key(self) -> Path:
@@ -65,7 +68,7 @@ class Access:
 
     def options(self) -> list[str]:
         """What ssh is told, the same by us and by Ansible, so that they share connections."""
-        options = [f"ProxyJump={self.jump}"] if self.jump else []
+        options = [f"ProxyCommand={self._through()}"] if self.jump else []
         return ssh_options(
             control=sockets(), key=self.key, known_hosts=self.known_hosts, options=options
         )
@@ -74,6 +77,14 @@ class Access:
         """End the shared connections; no error where there is none."""
         for guest in guests:
             hang_up(self.host(guest))
+        if self.jump:
+            hang_up(ssh(self.jump, control=sockets(), key=self.jump_key))
+
+    def _through(self) -> str:
+        """As ProxyJump, over one shared connection: logins would keep a host from its guests."""
+        told = ssh_options(control=sockets(), key=self.jump_key)
+        words = [word.replace("%", "%%") for word in told]
+        return shlex.join(["ssh", *words, "-W", "[%h]:%p", "--", self.jump])
 
     def _private(self, path: Path) -> str:
         """The key in that file; made where there is none, or only a part of one."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event as Flag
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from provision import secrets
 from provision.access import Access
@@ -99,14 +99,13 @@ class Session:
 
 def access_of(state: State, spec: Spec) -> Access:
     """The way into the spec's guests: through the hypervisor's host where it has the only one."""
-    jump = jump_of(spec) if spec.management.bridge is None else ""
-    return Access(state.folder(spec.name) / "keys", spec.guests.user, jump)
-
-
-def jump_of(spec: Spec) -> str:
-    """The hypervisor's host as ssh takes it; "" = this machine."""
     parts = urlsplit(spec.hypervisor.uri)
-    return f"ssh://{parts.netloc}" if parts.netloc and parts.scheme.endswith("ssh") else ""
+    far = parts.netloc and parts.scheme.endswith("ssh") and spec.management.bridge is None
+    key = parse_qs(parts.query).get("keyfile") if far else None
+    return Access(
+        state.folder(spec.name) / "keys", spec.guests.user,
+        jump=f"ssh://{parts.netloc}" if far else "", jump_key=Path(key[0]) if key else None,
+    )  # fmt: skip
 
 
 def tls(spec: Spec) -> Tls:

@@ -131,7 +131,7 @@ def wait_ready(host: Host, address: str, *, timeout_s: float, stop: Flag) -> Non
 
 
 def _direct(host: Host) -> bool:
-    return not any("ProxyJump" in word for word in host.prefix)
+    return not any(word.startswith("ProxyCommand=") for word in host.prefix)
 
 
 def _banner(address: str, timeout_s: float) -> None:

@@ -10,6 +10,7 @@ import pytest
 from provision.access import Access
 from provision.errors import HostError
 from provision.host import Host
+from provision.state import sockets
 
 
 def test_openssh_reads_our_keys(tmp_path: Path) -> None:
@@ -35,6 +36,26 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text("a file")
     with pytest.raises(HostError, match="keys"):
         Access(tmp_path / "keys").public_key()
+
+
+def test_the_way_through_a_host_is_one_shared_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ssh itself understands it: what it would start to get there is put down."""
+    hop = tmp_path / "bin/ssh"
+    hop.parent.mkdir()
+    hop.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/hop\nexit 1\n')
+    hop.chmod(0o755)
+    monkeypatch.setenv("PATH", str(hop.parent), prepend=":")
+    jump = "ssh://root@dom0.example:2222"
+    access = Access(tmp_path / "keys", jump=jump, jump_key=tmp_path / "own key")
+    words = ["/usr/bin/ssh", *access.options(), "--", "root@198.19.7.10", "true"]
+    assert subprocess.run(words, check=False, capture_output=True).returncode == 255
+    said = (tmp_path / "hop").read_text().splitlines()
+    assert said[-4:] == ["-W", "[198.19.7.10]:22", "--", jump]
+    assert f"IdentityFile={tmp_path}/own key" in said
+    assert f"ControlPath={sockets()}/%C" in said
+    assert "ControlMaster=auto" in said
 
 
 def test_a_far_machine_may_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:

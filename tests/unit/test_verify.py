@@ -105,6 +105,6 @@ def test_a_stop_ends_the_wait() -> None:
 
 
 def test_a_refusal_is_told_at_once() -> None:
-    host = Host("far", (*far(255, "Permission denied (publickey)").prefix, "ProxyJump=x"), True)
+    host = Host("far", (*far(255, "Permission denied (publickey)").prefix, "ProxyCommand=x"), True)
     with pytest.raises(HostError, match="refuses us: far: Permission denied"):
         wait_ready(host, "127.0.0.9", timeout_s=60, stop=threading.Event())
