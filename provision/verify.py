@@ -16,7 +16,8 @@ from provision.host import Host
 from provision.plan import words
 from provision.resources import Guest, Key, Resource, Vnic, changed, key, label
 
-PAUSE_S = 0.05  # a port that opens on another machine gives no event: it has to be asked for
+#: a port that opens on another machine gives no event: it has to be asked for, and rarely by logins
+PAUSE_S, LOGIN_PAUSE_S = 0.05, 0.5
 
 
 def mismatches(wants: Iterable[Resource], have: Mapping[Key, Resource | None]) -> list[str]:
@@ -124,7 +125,7 @@ def wait_ready(host: Host, address: str, *, timeout_s: float, stop: Flag) -> Non
             last = str(e)
             if "Permission denied" in last or "verification failed" in last:
                 raise HostError(f"{address} answers and refuses us: {last}") from e
-            stop.wait(PAUSE_S)
+            stop.wait(PAUSE_S if _direct(host) else LOGIN_PAUSE_S)
         else:
             return
     raise Unreachable(f"{address}: no SSH within {timeout_s:g} s ({last})")
