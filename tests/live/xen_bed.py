@@ -132,7 +132,8 @@ def bed(shell: Shell, lab: XenLab) -> Iterator[Bed]:
     yield found
     for name in _there(shell):
         shell("down", "--yes", "-n", name, code=None, timeout_s=UP_S)
-    assert found.dom0() == before
+    with lab.xen.timed():
+        assert found.dom0() == before
     lab.xen.host.run("rm", "-rf", str(shell.folder))
 
 
