@@ -15,7 +15,7 @@ from provision.measuring.results import Run, Sample, beside, differences
 from provision.measuring.stats import Interval, Summary, reached, summarise
 from provision.presets import DOCUMENT as PRESET
 from provision.reporting import neighbours, published
-from provision.reporting.words import GENERATOR, MBIT, grouped, together
+from provision.reporting.words import GENERATOR, MBIT, PAYLOAD, counted, grouped, together
 from provision.state import put, writing
 
 if TYPE_CHECKING:
@@ -276,7 +276,8 @@ def terminal(folders: Sequence[Path]) -> None:
     for run in data["runs"]:
         if run["published"]:
             _marks(console, run["published"])
-    for words in remarks(data):
+    units = [words for words in counted(data) if words != PAYLOAD]
+    for words in (*units, *remarks(data)):
         console.print(f"- {words}", markup=False, soft_wrap=True)
 
 

@@ -16,6 +16,7 @@ NOTES: Mapping[str, str] = {
     "guest_kernel": "guests' kernel",
     "generator": "load generator",
 }
+PAYLOAD = f"{MBIT}: payload summed over all guests"
 GENERATOR = "generator_"  # and a program of its
 #: what says something of some workloads only, by the beginnings of their names
 ONLY: Mapping[str, tuple[str, ...]] = {
@@ -55,7 +56,7 @@ def counted(data: Mapping[str, Any]) -> list[str]:
     series = [w for run in data["runs"] for w in run["workloads"]]
     found = []
     if any(w["unit"] == MBIT and w["offered_mbit"] is None for w in series):
-        found.append(f"{MBIT}: payload summed over all guests")
+        found.append(PAYLOAD)
     if any(w["offered_mbit"] for w in series):
         found.append(
             f"{MBIT} of forwarding: frames as on the wire, each with its checksum, preamble and "

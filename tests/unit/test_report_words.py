@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from provision.measuring.results import WORDS, Run, Sample, Subject
-from provision.reporting import document, remarks, rows, write
+from provision.reporting import document, remarks, rows, terminal, write
 from provision.reporting.words import grouped, together
 from tests.unit.streams import sample
 from tests.unit.test_report import Page
@@ -79,11 +79,15 @@ def test_each_workload_has_its_own_unit_everywhere(tmp_path: Path) -> None:
     assert found["http-closed-4k"]["guests"]["vm1"]["mean"] == pytest.approx(181.2)
 
 
-def test_what_was_forwarded_is_no_payload(tmp_path: Path) -> None:
+def test_what_was_forwarded_is_no_payload(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = run_of(tmp_path, forwarding(1), forwarding(2))
     page = Page(write([run.path]).read_text())
     assert "payload" not in page.text
     assert "frames as on the wire, each with its checksum, preamble and gap" in page.text
+    terminal([run.path])
+    assert "- Mbit/s of forwarding: frames as on the wire" in capsys.readouterr().out
     assert ">Mbit/s on the wire<" in (run.path / "figures" / "throughput.svg").read_text()
 
 
