@@ -28,6 +28,7 @@ from provision.resources import Key, Resource, dump, load
 
 FORMAT = 2
 RESERVE_BYTES = 1 << 20
+BUSY_MS = 10_000  # for another to end its write
 LOCKS = "locks"
 SHARED_BYTES = 64 << 10  # that the index takes which readers share
 SHORT_PAGES = 16  # of the log, before it is written back and used anew: where room is scarce
@@ -93,7 +94,7 @@ class Journal:
         """A connection that reads; where the disk has no room for the shared index, without it."""
         for sharing in ("NORMAL", "EXCLUSIVE"):
             db = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
-            db.execute("PRAGMA busy_timeout=10000")
+            db.execute(f"PRAGMA busy_timeout={BUSY_MS}")
             db.execute(f"PRAGMA locking_mode={sharing}")
             try:
                 db.execute("PRAGMA journal_mode=WAL")

@@ -89,11 +89,17 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as e:
-        folder = path if path.is_dir() else path.parent
-        raise WorkloadError(
-            f"{e.filename or path}: cannot be written: {e.strerror}",
-            hint=f"df -h {folder}: free some" if e.errno == ENOSPC else "",
-        ) from e
+        if e.errno == ENOSPC:
+            raise full(path) from e
+        raise WorkloadError(f"{e.filename or path}: cannot be written: {e.strerror}") from e
+
+
+def full(path: Path) -> WorkloadError:
+    """The disk has no room for what was to be written there."""
+    folder = next((p for p in (path, *path.parents) if p.is_dir()), path)
+    return WorkloadError(
+        f"{path}: cannot be written: {os.strerror(ENOSPC)}", hint=f"df -h {folder}: free some"
+    )
 
 
 def sockets() -> Path:

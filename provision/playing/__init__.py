@@ -16,12 +16,13 @@ import sysconfig
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
 from provision.errors import Interrupted, PreflightError, Unreachable, WorkloadError
 from provision.playing.events import Played, TaskEvent, note
-from provision.state import writing
+from provision.state import full, writing
 
 HERE = Path(__file__).parent.parent
 POLL_S = 0.2  # between looks at the cancel flag, and of ansible-runner at its own
@@ -153,6 +154,8 @@ def _check(playbook: str, artifacts: Path, played: Played) -> None:
         raise PreflightError(
             "ansible-playbook could not be started", hint="pip install 'ansible-core>=2.19,<2.20'"
         )
+    if code and any(os.strerror(ENOSPC) in words for words in played.words):
+        raise full(artifacts)
     if code:
         words = _last_words(played.words) or f"see {artifacts / 'stdout'}"
         raise WorkloadError(f"{playbook}: ended with code {code}: {words}")

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from provision.errors import WorkloadError
+from provision.playing import Player
 from tests.root.machines import marks, sh
 
 pytestmark = marks
@@ -98,3 +100,17 @@ def test_without_the_reserve_it_says_what_to_free(shell: Shell) -> None:
     (shell.state / "fill").unlink()
     assert shell("down", "-n", "t").returncode == 0
     assert not json.loads(shell.world.read_text())["marks"]
+
+
+def test_a_play_on_a_full_disk_says_so(shell: Shell) -> None:
+    """Not by the last lines of a trace: the runner's own files find no room."""
+    shell.fill()
+    os.truncate(shell.state / "fill", (shell.state / "fill").stat().st_size - (24 << 10))
+    lg = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    hosts = {"all": {"children": {"loadgenerators": {"hosts": {"lg": lg}}}}}
+    player = Player(shell.state / "run", hosts)
+    with pytest.raises(WorkloadError) as caught:
+        player.play("run.yml", "x", {"streams_plan": {}, "streams_output": "x"}, 60)
+    where = shell.state / "run" / "artifacts" / "x"
+    assert str(caught.value) == f"{where}: cannot be written: No space left on device"
+    assert caught.value.hint.startswith(f"df -h {shell.state}/run")

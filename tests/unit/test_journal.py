@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from provision import journal as journals
-from provision.errors import PreflightError
+from provision.errors import JournalError, JournalFull, PreflightError
 from provision.journal import FORMAT, Journal
 from provision.resources import Switch
 
@@ -82,3 +84,21 @@ def test_what_was_clean_is_forgotten_with_the_testbed(tmp_path: Path) -> None:
     journal.begin(("switch", "b1"), None, Switch("b1"))
     journal.close_testbed()
     assert journal.clean() == frozenset()
+
+
+@pytest.mark.parametrize(("free", "kind"), [(4096, JournalFull), (1 << 30, JournalError)])
+def test_a_journal_that_another_has_is_told_as_full_where_there_is_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, kind: type[JournalError]
+) -> None:
+    """Without room for what readers share, the first has it alone: locked is not the reason."""
+    held = sqlite3.connect(tmp_path / "journal.sqlite", isolation_level=None)
+    held.execute("PRAGMA locking_mode=EXCLUSIVE")
+    held.execute("CREATE TABLE t (x)")
+    held.execute("BEGIN EXCLUSIVE")
+    monkeypatch.setattr(journals, "BUSY_MS", 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    with pytest.raises(JournalError) as caught:
+        Journal(tmp_path, "t")
+    held.close()
+    assert type(caught.value) is kind
+    assert ("no room to write on its disk" in str(caught.value)) is (kind is JournalFull)
