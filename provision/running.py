@@ -18,6 +18,7 @@ from provision.driver import Seated
 from provision.errors import Mismatch, SpecError, UserError, WorkloadError, WorldError
 from provision.meaning import flavour
 from provision.measuring import influences
+from provision.measuring.clocks import Clocks
 from provision.measuring.results import BESIDE, Run, Sample, Subject
 from provision.measuring.stats import Stop
 from provision.measuring.take import Bench
@@ -136,6 +137,7 @@ def _conclude(
     Raises WorkloadError where the disk does not take it; the guests are as before then too.
     """
     for session, one in zip(sessions, ready, strict=False):
+        one.clocks.close()
         _put_back(session, one.bench, chosen)
     for one in ready:
         one.bench.run.keep(influences.AFTER, influences.look(one.machines))
@@ -149,6 +151,7 @@ class _Ready:
 
     bench: Bench
     machines: influences.Machines
+    clocks: Clocks
 
 
 def _prepare(session: Session, chosen: Sequence[Workload], prefix: str) -> _Ready:
@@ -160,6 +163,7 @@ def _prepare(session: Session, chosen: Sequence[Workload], prefix: str) -> _Read
     _fit(spec.name, guests, chosen)
     hosts = inventory.of(journal, session.state, spec)
     machines = _machines(session, links, guests)
+    clocks = Clocks({g.name: machines[g.name][0] for g in guests if g.name in machines})
     before = influences.look(machines)
     kept = {"spec": describe(spec), "facts": facts, "host": host_facts(session),
             influences.BEFORE: before}  # fmt: skip
@@ -175,12 +179,13 @@ def _prepare(session: Session, chosen: Sequence[Workload], prefix: str) -> _Read
         pairs=pairs(links),
         subject=_subject(session, guests[0], prints, chosen),
         usage=session.driver.usage,
+        clocks=clocks.look if clocks.hosts else None,
         apart=spec.load_generator is not None,
         notes=_notes(session, guests[0], facts),
         say=say,
         cancelled=session.stop.is_set,
     )
-    return _Ready(bench, machines)
+    return _Ready(bench, machines, clocks)
 
 
 def _done(folder: Path, samples: Sequence[Sample]) -> Done:

@@ -15,6 +15,7 @@ from typing import Any
 from provision.driver import Usage
 from provision.errors import WorkloadError, WorldError
 from provision.measuring.capture import Capture, load
+from provision.measuring.clocks import Readings, moved_s, stepped
 from provision.measuring.counters import Asked
 from provision.measuring.results import Run, Sample, Subject
 from provision.measuring.stats import Stop
@@ -35,8 +36,9 @@ Say = Callable[[str, str, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What samples are taken of. ``usage`` reads the hypervisor's counters, None = there are none.
+    """What samples are taken of.
 
+    ``usage`` reads the hypervisor's counters, ``clocks`` the guests' clocks; None = there are none.
     ``apart`` says that the load generator is a machine of its own; ``say`` takes subject, status
     and detail of progress.
     """
@@ -46,6 +48,7 @@ class Bench:
     pairs: tuple[Pair, ...]
     subject: Subject
     usage: Callable[[], Usage] | None = None
+    clocks: Callable[[], Readings] | None = None
     apart: bool = True
     notes: Mapping[str, str] = field(default_factory=dict)
     say: Say = lambda _subject, _status, _detail: None
@@ -151,8 +154,10 @@ def _take(bench: Bench, workload: Workload, repetition: int, attempt: int, subje
         raw.mkdir(parents=True)
     bench.say(subject, "start", "" if attempt == 1 else f"again, try {attempt}")
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    before = bench.clocks() if bench.clocks else {}
     with _others(bench, workload, raw.name) as missed, Meter(bench.usage) as meter:
         ended_s = _play(bench, workload, raw, subject)
+    after = bench.clocks() if bench.clocks else {}
     capture = load(raw / "streams.json", workload.read)
     with writing(raw):
         for stream in capture.streams:
@@ -163,8 +168,9 @@ def _take(bench: Bench, workload: Workload, repetition: int, attempt: int, subje
     finding = judge(capture, asked, usages)
     finding = replace(
         finding,
-        reasons=(*finding.reasons, *missed),
-        warnings=(*finding.warnings, *warnings, *meter.faults),
+        reasons=(*finding.reasons, *missed, *stepped(before, after)),
+        warnings=(*finding.warnings, *warnings, *meter.faults, *_silent(bench, before, after)),
+        clocks_ms=_clocks_ms(before, after),
     )
     return Sample(
         workload=workload.name,
@@ -219,6 +225,20 @@ def _others(bench: Bench, workload: Workload, name: str) -> Iterator[list[str]]:
             said = [str(one.get("stdout", "")).strip() for one in tasks.values()]
             missed += [f"{host}: what kept it busy had ended: {words.removeprefix(GONE)}"
                        for words in said if words.startswith(GONE)]  # fmt: skip
+
+
+def _clocks_ms(before: Readings, after: Readings) -> dict[str, tuple[float, float]]:
+    return {
+        name: (1000 * first.ahead_s, 1000 * moved_s(first, after[name]))
+        for name, first in before.items()
+        if name in after
+    }
+
+
+def _silent(bench: Bench, before: Readings, after: Readings) -> Iterator[str]:
+    guests = dict.fromkeys(p.guest for p in bench.pairs) if bench.clocks else ()
+    if silent := [g for g in guests if g not in before or g not in after]:
+        yield f"{', '.join(silent)} did not tell the time both before and after the sample"
 
 
 def _clock(capture: Capture, ended_s: float) -> tuple[float, list[str]]:

@@ -34,7 +34,8 @@ class Finding:
     host, that served the devices' interrupts; () = not known. ``latency_us`` has the programs' own
     figures and ``lost_percent`` the datagrams that never came, both by flow over the whole run, for
     no interim result tells them. ``counts`` is the unit of ``transactions_per_s``, "" in results of
-    versions that knew but one.
+    versions that knew but one. ``clocks_ms`` is by guest how far its clock was ahead of the
+    controller's, and how far it went further meanwhile.
     """
 
     reasons: tuple[str, ...]
@@ -62,6 +63,7 @@ class Finding:
     counts: str = ""
     offered_mbit: Mapping[str, float] = field(default_factory=dict)
     neighbours_mbit: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    clocks_ms: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def valid(self) -> bool:

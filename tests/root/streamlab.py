@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from provision.driver import Usage
@@ -30,6 +31,7 @@ from provision.playing import playbooks
 from tests.root.machines import machine, sh
 
 RATE_MBIT = 200  # slow enough that no CPU is short, whatever else the machine does
+BYTES_PER_S = RATE_MBIT * 1_000_000 // 8  # of a stream's link
 SCRIPT = playbooks() / "roles" / "streams" / "files" / "streams.py"
 OPTIONS = Options(duration_s=2, ramp_s=0.5)
 
@@ -124,6 +126,27 @@ class Lab:
         assert process.returncode == 0, said
         capture = load(folder / "streams.json", workload.read)
         return judge(capture, Asked(workload, options, self.pairs, apart=False))
+
+    def carried(self) -> dict[str, int]:
+        """Bytes that the load generator's NICs sent and received so far."""
+        links = json.loads(sh("ip", "-n", self.generator, "-j", "-s", "link"))
+        both = {x["ifname"]: x["stats64"]["rx"]["bytes"] + x["stats64"]["tx"]["bytes"]
+                for x in links}  # fmt: skip
+        return {p.port_nic: both[p.port_nic] for p in self.pairs}
+
+    def once_carried(self, octets: int, act: Callable[[], None]) -> Thread:
+        """Do it, beside the test, as soon as each link has carried so much more than now."""
+        before = self.carried()
+
+        def wait() -> None:
+            deadline = time.monotonic() + 20
+            while any(n - before[nic] < octets for nic, n in self.carried().items()):
+                assert time.monotonic() < deadline, "no traffic"
+            act()
+
+        thread = Thread(target=wait)
+        thread.start()
+        return thread
 
     def running(self, number: int, what: str) -> list[int]:
         """A guest's processes of that name."""

@@ -24,13 +24,14 @@ from provision.measuring.verdict import Finding, judge
 from provision.measuring.workload import Options, Workload
 from provision.measuring.workloads import find
 from provision.playing import Player, playbooks
-from tests.root.machines import marks, sh
+from tests.root.machines import machine, marks, sh
 from tests.root.streamlab import Lab, lab
 
 pytestmark = marks
 OPTIONS = Options(duration_s=1, ramp_s=0.5)
 RUNNER = playbooks() / "roles" / "streams" / "files" / "streams.py"
 SCRIPT = playbooks() / "roles" / "forwarding" / "files" / "packets.py"
+SWITCH = "/proc/sys/net/ipv4/ip_forward"
 SUBJECT = Subject(
     "kvm", "1", "here", "tcg", "virtio", 2, 1, "none", "", OPTIONS.duration_s, OPTIONS.ramp_s,
     OPTIONS.message_bytes, OPTIONS.socket_buffer_bytes, nics_each=2,
@@ -41,6 +42,8 @@ SUBJECT = Subject(
 def routers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """Two guests that forward."""
     with lab("pvfw", 2, tmp_path_factory.mktemp("lab"), nics_each=2) as made:
+        for number in (1, 2):  # a namespace begins with what the host has
+            sh("ip", "netns", "exec", made.guest(number), "sh", "-c", f"echo 0 > {SWITCH}")
         _play(made, "forward.yml")
         yield made
         _play(made, "forward-end.yml")
@@ -53,8 +56,7 @@ def _play(made: Lab, playbook: str) -> None:
 
 
 def _forwards(made: Lab, number: int) -> str:
-    where = "/proc/sys/net/ipv4/ip_forward"
-    return sh("ip", "netns", "exec", made.guest(number), "cat", where).strip()
+    return sh("ip", "netns", "exec", made.guest(number), "cat", SWITCH).strip()
 
 
 def _bench(made: Lab, root: Path) -> Bench:
@@ -114,12 +116,11 @@ def test_what_a_guest_cannot_forward_is_lost(routers: Lab, tmp_path: Path) -> No
 
 
 def test_a_guest_that_does_not_forward_is_told(routers: Lab, tmp_path: Path) -> None:
-    where = "/proc/sys/net/ipv4/ip_forward"
-    sh("ip", "netns", "exec", routers.guest(1), "sh", "-c", f"echo 0 > {where}")
+    sh("ip", "netns", "exec", routers.guest(1), "sh", "-c", f"echo 0 > {SWITCH}")
     try:
         finding = _take(routers, tmp_path, find("forwarding-64B-1M@1"))
     finally:
-        sh("ip", "netns", "exec", routers.guest(1), "sh", "-c", f"echo 1 > {where}")
+        sh("ip", "netns", "exec", routers.guest(1), "sh", "-c", f"echo 1 > {SWITCH}")
     assert [r for r in finding.reasons if "the guest does not forward" in r]
 
 
@@ -199,3 +200,36 @@ def test_no_generator_is_told_before_anything_is_sent(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(WorkloadError, match="tcpreplay does not run: no such library"):
         _play(routers, "forward.yml")
+
+
+def test_no_load_for_a_neighbour_is_told_before_anything_is_measured(
+    routers: Lab, tmp_path: Path
+) -> None:
+    assert ("neighbour-ready.yml", {}) in find("forwarding-64B-1M+heavy").before
+    inventory = routers.inventory()
+    for n, guest in enumerate(inventory["all"]["children"]["guests"]["hosts"].values(), 1):
+        inside = f"ip netns exec {routers.guest(n)}"
+        guest["neighbour_shell"] = f"{inside} env PATH={tmp_path} /bin/sh"
+    words = "vm1: Look for what keeps a guest busy: neither stress-ng nor stress is on this guest"
+    with pytest.raises(WorkloadError, match=words):
+        Player(tmp_path / "play", inventory).play("neighbour-ready.yml", "play", {})
+
+
+@pytest.mark.parametrize("order", [("one", "two"), ("two", "one")])
+@pytest.mark.parametrize("before", ["0", "1"])
+def test_guests_that_share_a_network_put_it_back_when_the_last_ends(
+    tmp_path: Path, order: tuple[str, str], before: str
+) -> None:
+    """As the guests of a native host do."""
+    script = SCRIPT.with_name("forwarding.sh")
+    with machine("pvfwshare") as host:
+
+        def play(verb: str, guest: str) -> str:
+            host.run("env", f"FOLDER={tmp_path / guest}", "sh", str(script), verb)
+            return host.read(SWITCH)
+
+        host.write(SWITCH, before)
+        assert play("begin", "one") == play("begin", "two") == play("begin", "one") == "1"
+        first, last = order
+        assert play("end", first) == play("end", first) == "1"
+        assert play("end", last) == play("end", "nobody") == before

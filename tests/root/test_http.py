@@ -87,23 +87,12 @@ def test_samples_of_both_loads_agree_with_origin_and_nics(two: Lab, tmp_path: Pa
     assert all(h["cpu_s"][-1] > h["cpu_s"][0] for h in helpers), "what serves is the load's"
 
 
-def _meanwhile(made: Lab, after_s: float, act: Callable[[], None]) -> Thread:
-    """Do it so long after both clients have begun."""
-
-    def wait() -> None:
-        deadline = time.monotonic() + 20
-        while len(made.clients("/object")) < 2 and time.monotonic() < deadline:
-            time.sleep(0.02)
-        time.sleep(after_s)
-        act()
-
-    thread = Thread(target=wait)
-    thread.start()
-    return thread
+#: bytes of a link: connections are being served; and for over half a second, of the open load
+SERVING, SERVING_LONG = 100_000, ARRIVALS_PER_S * 6 // 10 * 2 * 8192
 
 
-def _hold(made: Lab, after_s: float, for_s: float) -> Thread:
-    """Guest 2's proxy does nothing for a while."""
+def _hold(made: Lab, octets: int, for_s: float) -> Thread:
+    """Guest 2's proxy does nothing for a while, from when its link has carried so much."""
 
     def hold() -> None:
         pids = made.running(2, "haproxy")
@@ -112,12 +101,12 @@ def _hold(made: Lab, after_s: float, for_s: float) -> Thread:
                 os.kill(pid, number)
             time.sleep(pause_s)
 
-    return _meanwhile(made, after_s, hold)
+    return made.once_carried(octets, hold)
 
 
 @pytest.mark.parametrize("load", [CLOSED, OPEN])
 def test_a_proxy_that_hangs_makes_no_valid_sample(two: Lab, tmp_path: Path, load: Any) -> None:
-    holder = _hold(two, 0.8, 1.6)
+    holder = _hold(two, SERVING, 1.8)
     finding = two.take(load, HTTP, tmp_path)
     holder.join()
     assert any(r.startswith("vm2: no request came to the origin for") for r in finding.reasons), (
@@ -128,7 +117,7 @@ def test_a_proxy_that_hangs_makes_no_valid_sample(two: Lab, tmp_path: Path, load
 
 def test_an_open_load_does_not_hide_that_it_waited(two: Lab, tmp_path: Path) -> None:
     """Connections that were to begin while the proxy stood still count from then on."""
-    holder = _hold(two, 0.8, 0.7)
+    holder = _hold(two, SERVING_LONG, 0.7)
     finding = two.take(OPEN, HTTP, tmp_path)
     holder.join()
     assert finding.latency_us["vm2"]["P90"] > 300_000
@@ -172,7 +161,7 @@ def test_an_origin_that_dies_ends_the_sample(two: Lab, tmp_path: Path) -> None:
         pid = next(p for p in two.clients("nginx") if "vm2" in _words(p))
         os.kill(pid, signal.SIGKILL)
 
-    killer = _meanwhile(two, 0.5, kill)
+    killer = two.once_carried(SERVING, kill)
     finding = two.take(CLOSED, replace(HTTP, duration_s=20), tmp_path)
     killer.join()
     assert finding.reasons[0] == "stopped early: origin-of-vm2 ended: no words"
@@ -197,7 +186,7 @@ def test_a_full_disk_of_the_load_generator_makes_no_valid_sample(two: Lab, tmp_p
         except OSError:
             pass
 
-    filler = _meanwhile(two, 0.5, fill)
+    filler = two.once_carried(SERVING, fill)
     try:
         finding = two.take(OPEN, HTTP, folder)
     finally:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from threading import Thread, Timer
 from typing import Any
 
 import pytest
@@ -20,7 +19,7 @@ from provision.measuring.take import Bench, measure
 from provision.measuring.workloads import WORKLOADS
 from provision.playing import Player
 from tests.root.machines import marks, sh
-from tests.root.streamlab import OPTIONS, RATE_MBIT, Lab, lab, netperf
+from tests.root.streamlab import BYTES_PER_S, OPTIONS, RATE_MBIT, Lab, lab, netperf
 
 pytestmark = marks
 SEND, RECEIVE = WORKLOADS["netperf-send"], WORKLOADS["netperf-receive"]
@@ -130,8 +129,7 @@ def test_streams_that_start_apart_make_no_valid_sample(ready: Lab, tmp_path: Pat
 
 def test_a_netserver_that_dies_ends_the_sample_at_once(ready: Lab, tmp_path: Path) -> None:
     options = replace(OPTIONS, duration_s=20)
-    killer = Timer(2, ready.kill_netservers, [2])
-    killer.start()
+    killer = ready.once_carried(BYTES_PER_S, lambda: ready.kill_netservers(2))
     began = time.monotonic()
     finding = ready.take(RECEIVE, options, tmp_path)
     killer.join()
@@ -150,14 +148,10 @@ def test_a_netserver_that_dies_ends_the_sample_at_once(ready: Lab, tmp_path: Pat
 
 
 def test_a_stalled_stream_is_taken_again(ready: Lab, tmp_path: Path) -> None:
-    stops: list[Timer] = []
-
-    def say(_subject: str, status: str, _detail: str) -> None:
-        if status == "phase" and not stops:
-            stops.append(Timer(1.2, _pause, [ready, 1.3]))
-            stops[0].start()
-
-    taken = measure(_bench(ready, tmp_path, say=say), [RECEIVE], repeat=1, redo=3)
+    within_the_window = round(1.2 * OPTIONS.ramp_s * BYTES_PER_S)
+    pauser = ready.once_carried(within_the_window, lambda: _pause(ready, 1.3))
+    taken = measure(_bench(ready, tmp_path), [RECEIVE], repeat=1, redo=3)
+    pauser.join()
     assert [s.attempt for s in taken] == list(range(1, len(taken) + 1))
     assert not taken[0].valid
     assert any("no interim result for" in r for r in taken[0].finding.reasons)
@@ -206,14 +200,9 @@ def test_traffic_by_another_link_makes_no_valid_sample(ready: Lab, tmp_path: Pat
 
 def test_a_stream_that_hangs_is_ended_and_counts_for_nothing(ready: Lab, tmp_path: Path) -> None:
     def cut_off() -> None:
-        deadline = time.monotonic() + 10
-        while len(ready.clients("netperf -4")) < 2 and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(0.3)
         sh("ip", "-n", ready.guest(2), "link", "set", "eth0", "down")
 
-    cut = Thread(target=cut_off)
-    cut.start()
+    cut = ready.once_carried(BYTES_PER_S // 4, cut_off)
     try:
         finding = ready.take(RECEIVE, OPTIONS, tmp_path, lambda order: order.update(deadline_s=4.0))
     finally:
@@ -222,6 +211,25 @@ def test_a_stream_that_hangs_is_ended_and_counts_for_nothing(ready: Lab, tmp_pat
     assert "stopped early: no end after 4 s" in finding.reasons
     assert any(r.startswith("vm2: netperf was still running") for r in finding.reasons)
     assert finding.guests_mbit["vm2"] < 50 < finding.guests_mbit["vm1"]
+
+
+@pytest.mark.parametrize("name", ["netperf-udp-send", "netperf-udp-receive"])
+def test_datagrams_that_never_come_make_no_valid_sample(
+    ready: Lab, tmp_path: Path, name: str
+) -> None:
+    """What is too long for a bridge's port is lost without a word; netserver still answers."""
+    ports = [f"{ready.prefix}{port}2" for port in "ut"]
+    for port in ports:
+        sh("ip", "link", "set", port, "mtu", "1000")
+    try:
+        finding = ready.take(WORKLOADS[name], OPTIONS, tmp_path)
+    finally:
+        for port in ports:
+            sh("ip", "link", "set", port, "mtu", "1500")
+    assert "vm2: nothing was transferred" in finding.reasons
+    assert finding.lost_percent["vm2"] == 100
+    assert finding.guests_mbit["vm2"] == 0 < finding.guests_mbit["vm1"]
+    assert not any(r.startswith("vm1") for r in finding.reasons), finding.reasons
 
 
 @pytest.mark.parametrize(

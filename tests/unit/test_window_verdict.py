@@ -139,7 +139,55 @@ def test_a_nic_that_was_not_watched_makes_the_sample_invalid() -> None:
 def test_a_stream_that_told_all_at_once_cannot_be_compared() -> None:
     whole = replace(TWO.output, interims=(Interim(START_S + 14, 14.0, 100.0),))
     found = judge(capture([ONE, replace(TWO, output=whole)], {"c2": link(TWO)}), asked())
-    assert found.reasons == ("vm2: no interim result within the window to compare with c2",)
+    assert found.reasons == (
+        "vm2: no interim result for 10.00 s",
+        "vm2: no interim result within the window to compare with c2",
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "silent_s"),
+    [(5, 15, None), (5, 16, 1.2), (54, 65, 1.2), (58, 66, None)],
+    ids=["mostly before", "into the window", "out of it", "at its end"],
+)
+def test_silence_counts_as_far_as_it_is_within_the_window(
+    first: int, last: int, silent_s: float | None
+) -> None:
+    """The window is from the 10th interim result to the 60th."""
+    told = interims(FULL)
+    pause = Interim(told[last - 1].end_s, 0.2 * (last - first), 100.0)
+    whole = (*told[:first], pause, *told[last:])
+    found = find([ONE, replace(TWO, output=replace(TWO.output, interims=whole))])
+    words = () if silent_s is None else (f"vm2: no interim result for {silent_s:.2f} s",)
+    assert found.reasons == words
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_datagrams_that_the_load_generator_does_not_take_are_its_limit(apart: bool) -> None:
+    """Where it shares the guests' CPUs that is a remark, as those are."""
+    told = dict.fromkeys(KEYS["datagram"], "1000") | {
+        "DIRECTION": "Receive", "REMOTE_SEND_SIZE": "1472", "THROUGHPUT_UNITS": MEGABIT,
+    }  # fmt: skip
+    one = with_result(ONE, **told)
+    two = with_result(stream("vm2", [40.0] * 70), **told | {"LOCAL_RECV_CALLS": "400"})
+    workload = WORKLOADS["netperf-udp-send"]
+    seen = capture([one, two], {"c2": link(ONE)})
+    found = judge(seen, asked(workload=workload, apart=apart))
+    words = "vm2: limits: the load generator took 40.0 Mbit/s of 101.7 that came by c2"
+    assert found.reasons == ((words,) if apart else ())
+    assert (words in found.warnings) != apart
+    assert found.lost_percent == {"vm1": 0, "vm2": pytest.approx(60)}
+    more = replace(seen, links={**seen.links, "c1": link(stream("vm1", [50.0] * 70))})
+    found = judge(more, asked(workload=workload, apart=False))
+    assert found.reasons == (
+        "vm1: netperf says 100.0 Mbit/s, c1 of the load generator carried 50.8",
+    )
+
+
+def test_a_result_of_nothing_is_told_whatever_was_sent() -> None:
+    """A sender's socket buffer takes the first of what never arrives."""
+    found = find([ONE, with_result(stream("vm2", [0.4] + [0.0] * 69), THROUGHPUT="0.00")])
+    assert found.reasons[0] == "vm2: nothing was transferred"
 
 
 def test_of_a_stream_that_ended_badly_only_that_is_told() -> None:

@@ -62,6 +62,8 @@ class Beside(Workload):
     def before(self) -> tuple[Before, ...]:
         mine = self.inner.before
         more: tuple[Before, ...] = ((forwarding.Forwarding.ready, {}),) if self.forwards else ()
+        if self.load in STRESS:
+            more = (("neighbour-ready.yml", {}),)
         return (*mine, *(one for one in more if one not in mine))
 
     @property

@@ -89,14 +89,17 @@ class Netperf(Workload):
         carried = dict(counted.rates_mbit if self.transacts else rates)
         if self.direction == "receive":  # the interim results tell what was sent
             carried |= {name: rates[name] * (1 - share / 100) for name, share in lost.items()}
+        missed = [*counted.missed(asked, self)]
         return Figures(
             rates_mbit=carried,
             counted_mbit=counted.rates_mbit,
             off_percent=counted.off_percent,
             reasons=(
                 *(words for s in capture.streams for words in _ran(s, asked, self, window)),
-                *counted.disagreements(rates, capture, asked, self),
+                *counted.disagreements(capture, asked, self),
+                *(missed if asked.apart else ()),
             ),
+            warnings=() if asked.apart else tuple(missed),
             per_s=rates if self.transacts else {},
             latency_us=_latencies(capture) if self.transacts else {},
             lost_percent=lost,
@@ -120,40 +123,60 @@ class Counted:
     """By flow: the NIC's payload rate, and by how many per cent netperf's rate is off it.
 
     For transactions, whose payload says little, the latter is how far the NIC's packets fall short
-    of one each way for each.
+    of one each way for each. ``compared`` is what netperf said and what the NIC carried over the
+    whole interim results that this is of.
     """
 
     rates_mbit: Mapping[str, float]
     off_percent: Mapping[str, float]
+    compared: Mapping[str, tuple[float, float]]
 
-    def disagreements(
-        self, said: Mapping[str, float], capture: Capture, asked: Asked, workload: Netperf
-    ) -> Iterator[str]:
+    def disagreements(self, capture: Capture, asked: Asked, workload: Netperf) -> Iterator[str]:
         """Where netperf and the NICs differ; what socket buffers may hold back is allowed for.
 
         Of a stream that is missing or ended badly nothing is said: that is a reason already.
         """
         sound = {s.pair for s in capture.streams if not s.fault}
-        buffered_mbit = 2 * asked.options.socket_buffer_bytes * 8 / 1e6 / asked.options.duration_s
         unit = "transactions/s" if workload.transacts else "Mbit/s"
-        for pair, nic in ((f.name, f.pair.port_nic) for f in asked.flows if f.name in sound):
-            seen = self.rates_mbit.get(pair)
-            if seen is None:
+        for flow in (f for f in asked.flows if f.name in sound):
+            pair, nic = flow.name, flow.pair.port_nic
+            if pair not in self.rates_mbit:
                 yield f"{pair}: {nic} of the load generator was not watched during the window"
             elif pair not in self.off_percent:
                 yield f"{pair}: no interim result within the window to compare with {nic}"
-            elif abs(self.off_percent[pair]) > AGREE_PERCENT + (
-                100 * buffered_mbit / seen if seen > 0 else 0.0
-            ):
+            elif self._differ(pair, asked) and not self._fell_short(flow, asked, workload):
+                said, seen = self.compared[pair]
                 yield (
-                    f"{pair}: netperf says {said[pair]:.1f} {unit}, {nic} of the load "
+                    f"{pair}: netperf says {said:.1f} {unit}, {nic} of the load "
                     f"generator carried {seen:.1f}{' Mbit/s' if workload.transacts else ''}"
                 )
+
+    def missed(self, asked: Asked, workload: Netperf) -> Iterator[str]:
+        """Datagrams that came as far as the load generator, which had no time for them."""
+        for flow in asked.flows:
+            if flow.name in self.off_percent and self._fell_short(flow, asked, workload):
+                said, seen = self.compared[flow.name]
+                yield (
+                    f"{flow.name}: limits: the load generator took {said:.1f} Mbit/s of {seen:.1f} "
+                    f"that came by {flow.pair.port_nic}"
+                )
+
+    def _differ(self, pair: str, asked: Asked) -> bool:
+        buffered_mbit = 2 * asked.options.socket_buffer_bytes * 8 / 1e6 / asked.options.duration_s
+        seen = self.rates_mbit[pair]
+        allowed = AGREE_PERCENT + (100 * buffered_mbit / seen if seen > 0 else 0.0)
+        return abs(self.off_percent[pair]) > allowed
+
+    def _fell_short(self, flow: Flow, asked: Asked, workload: Netperf) -> bool:
+        return (
+            workload.kind == "datagram" and flow.received and self.off_percent[flow.name] < 0
+            and self._differ(flow.name, asked)
+        )  # fmt: skip
 
 
 def _counters(capture: Capture, asked: Asked, workload: Netperf, window: Window) -> Counted:
     """The comparison is made over whole interim results, so that none has to be cut."""
-    rates, off = {}, {}
+    rates, off, compared = {}, {}, {}
     streams = {s.pair: s for s in capture.streams}
     header = workload.header_bytes
     for flow in asked.flows:
@@ -170,13 +193,15 @@ def _counters(capture: Capture, asked: Asked, workload: Netperf, window: Window)
             continue
         own = Window(inside[0].begin_s, inside[-1].end_s)
         said = mean_rate(inside, own)
+        seen = payload_mbit(link, own, received=flow.received, header=header)
+        if seen is None:
+            continue
+        compared[flow.name] = said, seen
         if workload.transacts:
             off[flow.name] = _short_percent(link, own, said)
-            continue
-        seen = payload_mbit(link, own, received=flow.received, header=header)
-        if seen is not None:
+        else:
             off[flow.name] = 100 * (said - seen) / seen if seen > 0 else 100.0
-    return Counted(rates, off)
+    return Counted(rates, off, compared)
 
 
 def _short_percent(link: Link, window: Window, transactions_per_s: float) -> float:
@@ -201,17 +226,18 @@ def _latencies(capture: Capture) -> dict[str, dict[str, float]]:
 
 def _lost(capture: Capture, workload: Netperf) -> dict[str, float]:
     """By flow, how many per cent of the datagrams never came, over netperf's whole run."""
+    found = {s.pair: _lost_percent(s, workload) for s in capture.streams}
+    return {pair: lost for pair, lost in found.items() if lost is not None}
+
+
+def _lost_percent(stream: Stream, workload: Netperf) -> float | None:
     if workload.kind != "datagram":
-        return {}
+        return None
     received = workload.direction == "receive"
     ends = ("LOCAL_SEND_CALLS", "REMOTE_RECV_CALLS") if received else (
         "REMOTE_SEND_CALLS", "LOCAL_RECV_CALLS")  # fmt: skip
-    found = {}
-    for one in capture.streams:
-        sent, came = (number(one.output, key) for key in ends)
-        if sent and came is not None:
-            found[one.pair] = 100 * max(0.0, 1 - came / sent)
-    return found
+    sent, came = (number(stream.output, key) for key in ends)
+    return 100 * max(0.0, 1 - came / sent) if sent and came is not None else None
 
 
 def _ran(stream: Stream, asked: Asked, workload: Netperf, window: Window) -> Iterator[str]:
@@ -222,6 +248,9 @@ def _ran(stream: Stream, asked: Asked, workload: Netperf, window: Window) -> Ite
         return
     if missing := output.missing(KEYS[workload.kind]):
         yield f"{pair}: netperf did not tell {', '.join(missing)}"
+        return
+    if number(output, "THROUGHPUT") == 0 or _lost_percent(stream, workload) == 100:
+        yield f"{pair}: nothing was transferred"
         return
     if not output.interims:
         yield f"{pair}: no interim results"
@@ -237,10 +266,10 @@ def _whole(stream: Stream, asked: Asked, window: Window) -> Iterator[str]:
     elapsed_s = number(stream.output, "ELAPSED_TIME") or 0.0
     if elapsed_s < asked.options.length_s - SHORT_S:
         yield f"ran {elapsed_s:g} s instead of {asked.options.length_s} s"
-    inside = [i for i in interims if i.end_s > window.begin_s and i.begin_s < window.end_s]
-    gaps = [b.end_s - a.end_s for a, b in pairwise(inside)]
-    if gaps and max(gaps) > GAP * INTERVAL_S:
-        yield f"no interim result for {max(gaps):.2f} s"
+    inside = (i.end_s for i in interims if window.begin_s < i.end_s < window.end_s)
+    told = [window.begin_s, *inside, min(interims[-1].end_s, window.end_s)]
+    if (silent_s := max(b - a for a, b in pairwise(told))) > GAP * INTERVAL_S:
+        yield f"no interim result for {silent_s:.2f} s"
     if mean_rate(interims, window) <= 0:
         yield "nothing was transferred"
 

@@ -1,4 +1,5 @@
 # What keeps a guest busy while another is measured, by POSIX sh alone.
+#   find                  see that there is stress-ng, or stress
 #   begin SECONDS WORD…   start stress-ng (or stress) with these words; it ends by itself after so long
 #   end                   end it and all it started; prints "gone" and why where it had ended before
 # Exit 3 = neither is here. FOLDER keeps the process's id and what it printed.
@@ -12,14 +13,18 @@ ours() {
   grep -qs stress "/proc/$pid/cmdline"
 }
 
+find() {
+  program=$(command -v stress-ng || command -v stress) || {
+    echo "neither stress-ng nor stress is on this guest: apt-get install stress-ng"
+    exit 3
+  }
+}
+
 begin() {
   end > /dev/null
   seconds=$1
   shift
-  program=$(command -v stress-ng || command -v stress) || {
-    echo "neither stress-ng nor stress is on this guest"
-    exit 3
-  }
+  find
   mkdir -p "$FOLDER"
   : > "$log"
   setsid "$program" "$@" --timeout "${seconds}s" >> "$log" 2>&1 < /dev/null &
