@@ -197,6 +197,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.sent = 0
+        self.delays_ns: list[float] = []
 
     def tell(self) -> tuple[int, int]:
         return self.sent, self.sent
@@ -206,15 +207,17 @@ def _limited(watch: Watch, per_s: float, most_per_s: float) -> Callable[..., flo
     """A guest that forwards that many frames a second, a generator that sends no more."""
 
     def traffic(_made: Any, _watch: Any, flows: list[dict[str, Any]], length_s: float) -> float:
-        delay = flows[0]["delay_ns"]
-        rate = min(1e9 / delay if delay else most_per_s, most_per_s)
+        mine = [flow["delay_ns"] for flow in flows if flow["name"] != "beside"]
+        watch.delays_ns = [flow["delay_ns"] for flow in flows]
+        (delay,) = set(mine)
+        rate = len(mine) * min(1e9 / delay if delay else most_per_s, most_per_s)
         watch.sent += int(rate * length_s)
         return 100 * max(0.0, 1 - per_s / rate)
 
     return traffic
 
 
-WISH = {"trial_s": 1.0, "lost_percent": 0.1, "resolution": 0.05, "least": 100}
+WISH = {"trial_s": 1.0, "lost_percent": 0.1, "resolution": 0.05, "least": 100, "flows": 1}
 
 
 @pytest.mark.parametrize("per_s", [250.0, 7040.0, 99_999.0, 400_000.0])
@@ -223,6 +226,15 @@ def test_the_collapse_point_is_found(packets: Any, per_s: float) -> None:
     packets.traffic = _limited(watch, per_s, 500_000.0)
     found = packets.search(None, watch, {"search": WISH, "flows": [{"name": "vm1"}]})
     assert per_s * 0.94 <= 1e9 / found <= per_s * 1.002
+
+
+def test_several_guests_are_searched_at_one_rate_beside_neighbours_at_theirs(packets: Any) -> None:
+    watch = Watch()
+    packets.traffic = _limited(watch, 30_000.0, 500_000.0)
+    flows = [{"name": "vm1"}, {"name": "vm2"}, {"name": "beside", "delay_ns": 7.0}]
+    found = packets.search(None, watch, {"search": WISH | {"flows": 2}, "flows": flows})
+    assert 15_000 * 0.94 <= 1e9 / found <= 15_000 * 1.002
+    assert watch.delays_ns[0] == watch.delays_ns[1] != watch.delays_ns[2] == 7.0
 
 
 def test_a_guest_faster_than_the_generator_has_none(packets: Any) -> None:

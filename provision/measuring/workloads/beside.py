@@ -116,7 +116,7 @@ class Beside(Workload):
         theirs = [self._load().flow(*way) for way in forwarding.ways(others)]
         if isinstance(self.inner, forwarding.Forwarding):
             own = [self.inner.flow(*way) for way in forwarding.ways(mine)]
-            return forwarding.order([*own, *theirs], options, self.inner.search(options))
+            return forwarding.order([*own, *theirs], options, self.inner.search(options, len(own)))
         one, two = self.inner.order(mine, options), forwarding.order(theirs, options)
         programs = {**one.programs, **two.programs}
         return Order(programs, [*one.streams, *two.streams], one.helpers, one.files)

@@ -74,7 +74,7 @@ class Forwarding(Workload):
 
     def order(self, pairs: Sequence[Pair], options: Options) -> Order:
         found = [self.flow(one, back) for one, back in ways(pairs)]
-        return order(found, options, self.search(options))
+        return order(found, options, self.search(options, len(found)))
 
     def flow(self, one: Pair, back: Pair) -> dict[str, Any]:
         """What the program is told of one guest."""
@@ -84,18 +84,19 @@ class Forwarding(Workload):
             "delay_ns": self.delay_ns, "sources": self.sources, "port": PORT,
         }  # fmt: skip
 
-    def search(self, options: Options) -> dict[str, float] | None:
+    def search(self, options: Options, flows: int) -> dict[str, float] | None:
+        """The search for the one rate of the first ``flows``."""
         if self.target_mbit is not None:
             return None
         return {
             "trial_s": max(1.0, options.duration_s / 4), "lost_percent": LOST_PERCENT,
-            "resolution": RESOLUTION, "least": LEAST_PER_S,
+            "resolution": RESOLUTION, "least": LEAST_PER_S, "flows": flows,
         }  # fmt: skip
 
     def plan(self, pairs: Sequence[Pair], options: Options) -> dict[str, Any]:
         """A search takes its trials' time more: halvings from 10 million frames a second."""
         plan = Workload.plan(self, pairs, options)
-        if search := self.search(options):
+        if search := self.search(options, 1):
             trials = ceil(log2(1e7 / LEAST_PER_S)) + ceil(log2(1 / RESOLUTION))
             plan["deadline_s"] += trials * (search["trial_s"] + 1.5)
         return plan

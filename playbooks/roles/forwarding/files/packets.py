@@ -10,9 +10,10 @@ The one argument is ``check``, which tells the generator, or the plan, JSON in b
                          ``target`` (ours, the guest's, ours), ``frame_bytes``
                          (without checksum), ``delay_ns`` between frames (0 = none), ``sources`` and
                          ``port``
-``search``               or none: the first flow's delay is found before, the least at which no more
-                         than ``lost_percent`` is lost, by trials of ``trial_s``, to within
-                         ``resolution`` (a share) or down to ``least`` frames a second
+``search``               or none: the delay of the first ``flows`` of them, the same for each, is
+                         found before, the least at which they lose no more than ``lost_percent``
+                         together, by trials of ``trial_s``, to within ``resolution`` (a share) or
+                         down to ``least`` frames a second
 
 Prints one JSON object a line: the generator, every tick what was sent and counted, each trial, when
 that which counts begins, and how it ended. No generator outlives this process.
@@ -294,12 +295,13 @@ class Watch:
 
     def __init__(self, plan: dict[str, Any]) -> None:
         self.flows, self.tick_s = plan["flows"], plan["tick_s"]
+        self.searched = [flow["name"] for flow in self.flows[: searched(plan)]]
         self.counters = {flow["name"]: Counter(flow) for flow in self.flows}
         self.first = {flow["name"]: sent(flow["out"]) for flow in self.flows}
         self.began = {flow["name"]: arrived(flow["back"]) for flow in self.flows}
 
     def tell(self) -> tuple[int, int]:
-        """The first flow's frames, sent and counted."""
+        """Frames sent and counted, of those flows whose rate is searched, else of the first."""
         told = {n: c.read() for n, c in self.counters.items()}
         out = {f["name"]: sent(f["out"]) - self.first[f["name"]] for f in self.flows}
         back = {f["name"]: arrived(f["back"]) - self.began[f["name"]] for f in self.flows}
@@ -307,8 +309,7 @@ class Watch:
             at=round(time.time(), 6), sent=out, counted=told, arrived=back, backlogged=backlogged(),
             dropped={f["name"]: dropped(f["back"]) for f in self.flows},
         )  # fmt: skip
-        name = self.flows[0]["name"]
-        return out[name], told[name]
+        return sum(out[n] for n in self.searched), sum(told[n] for n in self.searched)
 
     def for_(self, length_s: float) -> Iterator[None]:
         """Tick for so long; comes back meanwhile, whenever a child may have ended."""
@@ -336,7 +337,7 @@ class Watch:
 
 
 def traffic(made: Any, watch: Watch, flows: list[dict[str, Any]], length_s: float) -> float:
-    """Send for so long; the per cent of the first flow's frames that never came back.
+    """Send for so long; the per cent of the frames that ``Watch.tell`` has that never came back.
 
     Raises Fault where a generator ends before.
     """
@@ -361,16 +362,24 @@ def traffic(made: Any, watch: Watch, flows: list[dict[str, Any]], length_s: floa
         made.clear()
     after = watch.drained()
     out, back = after[0] - before[0], after[1] - before[1]
-    return 100 * max(0, out - back - STRAY) / out if out > STRAY else 100.0
+    stray = STRAY * len(watch.searched)
+    return 100 * max(0, out - back - stray) / out if out > stray else 100.0
 
 
-def slowed(flows: list[dict[str, Any]], delay_ns: float) -> list[dict[str, Any]]:
-    """The first flow with that delay, the others as they are."""
-    return [dict(flows[0], delay_ns=delay_ns), *flows[1:]]
+def searched(plan: dict[str, Any]) -> int:
+    """How many flows' rate is to be found."""
+    wish = plan.get("search") or {}
+    return int(wish.get("flows", 1))
+
+
+def slowed(plan: dict[str, Any], delay_ns: float) -> list[dict[str, Any]]:
+    """The flows whose rate is searched with that delay, the others as they are."""
+    flows, count = plan["flows"], searched(plan)
+    return [*(dict(flow, delay_ns=delay_ns) for flow in flows[:count]), *flows[count:]]
 
 
 def search(made: Any, watch: Watch, plan: dict[str, Any]) -> float:
-    """The least delay (ns) between the first flow's frames at which no more is lost than allowed.
+    """The least delay (ns) between a flow's frames at which no more is lost than allowed.
 
     By halving between what surely is and what surely is not too fast, until both are closer than
     the resolution.
@@ -378,7 +387,7 @@ def search(made: Any, watch: Watch, plan: dict[str, Any]) -> float:
     wish, flows = plan["search"], plan["flows"]
 
     def lost(delay_ns: float) -> float:
-        percent = traffic(made, watch, slowed(flows, delay_ns), wish["trial_s"])
+        percent = traffic(made, watch, slowed(plan, delay_ns), wish["trial_s"])
         say(trial=round(delay_ns, 1), lost_percent=round(percent, 3))
         return percent
 
@@ -386,7 +395,7 @@ def search(made: Any, watch: Watch, plan: dict[str, Any]) -> float:
     if lost(0.0) <= wish["lost_percent"]:
         return 0.0  # the generator is slower than the guest
     # it needs some of the trial to start
-    low, high = 0.0, 1.2 * (watch.tell()[0] - before) / wish["trial_s"]
+    low, high = 0.0, 1.2 * (watch.tell()[0] - before) / wish["trial_s"] / searched(plan)
     while high - low > wish["resolution"] * high and high > wish["least"]:
         middle = (low + high) / 2
         if lost(1e9 / middle) <= wish["lost_percent"]:
@@ -406,7 +415,7 @@ def run(plan: dict[str, Any]) -> None:
         say(generator=made.name, version=made.version)
         flows = plan["flows"]
         if plan.get("search"):
-            flows = slowed(flows, search(made, watch, plan))
+            flows = slowed(plan, search(made, watch, plan))
         say(begins=round(time.time(), 6), delay_ns=flows[0]["delay_ns"])
         traffic(made, watch, flows, plan["length_s"])
         say(ended=round(time.time(), 6))
