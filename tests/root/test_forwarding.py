@@ -29,6 +29,7 @@ from tests.root.streamlab import Lab, lab
 
 pytestmark = marks
 OPTIONS = Options(duration_s=1, ramp_s=0.5)
+REDO = 3
 RUNNER = playbooks() / "roles" / "streams" / "files" / "streams.py"
 SCRIPT = playbooks() / "roles" / "forwarding" / "files" / "packets.py"
 SWITCH = "/proc/sys/net/ipv4/ip_forward"
@@ -65,7 +66,15 @@ def _bench(made: Lab, root: Path) -> Bench:
 
 
 def _take(made: Lab, folder: Path, workload: Workload) -> Finding:
-    """One sample without Ansible."""
+    """A sample without Ansible, anew where this machine was too busy to offer what was asked."""
+    for attempt in range(1 + REDO):
+        finding = _sample(made, folder / str(attempt), workload)
+        if not any(" limits: " in reason for reason in finding.reasons):
+            break
+    return finding
+
+
+def _sample(made: Lab, folder: Path, workload: Workload) -> Finding:
     order = workload.plan(made.pairs, OPTIONS) | {"folder": str(folder), "path": str(SCRIPT.parent)}
     words = ["ip", "netns", "exec", made.generator, "python3", str(RUNNER),
              base64.b64encode(json.dumps(order).encode()).decode()]  # fmt: skip
@@ -89,8 +98,8 @@ def narrow(made: Lab, number: int, rate_mbit: int) -> Iterator[None]:
 
 def test_what_is_offered_comes_back(routers: Lab, tmp_path: Path) -> None:
     bench = _bench(routers, tmp_path)
-    [sample] = measure(bench, [find("forwarding-500B-20M-2src")], repeat=1, redo=0)
-    assert bench.run.samples() == [sample]
+    *_, sample = measure(bench, [find("forwarding-500B-20M-2src")], repeat=1, redo=REDO)
+    assert bench.run.samples()[-1] == sample
     finding = sample.finding
     assert sample.valid, finding.reasons
     for figures in (finding.offered_mbit, finding.links_mbit, finding.counters_mbit):
