@@ -42,8 +42,8 @@ class Capabilities:
     attributes are named (``guests.nic.rate_mbit``), with the value where one value alone is meant
     (``switch.type=ovs``): ``refused`` says why not, ``reboots`` what restarts the host,
     ``depends`` what the host must have. ``management`` is why guests need an existing network,
-    ``checkpoint`` why they cannot be brought back to clean, "" = they can. ``imagined``: there is
-    no such hypervisor.
+    ``checkpoint`` why they cannot be brought back to clean, "" = they can. ``files``: the image's
+    files are all that guests need of it, and no disk. ``imagined``: there is no such hypervisor.
     """
 
     nic_models: Mapping[str, NicModel]
@@ -55,6 +55,7 @@ class Capabilities:
     management: str = ""
     checkpoint: str = ""
     most_nics: int = 15
+    files: bool = False
     imagined: bool = False
 
     def can(self, path: str, value: str = "") -> Can:

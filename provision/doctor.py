@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from provision.driver import Check
 from provision.errors import ProvisionError
-from provision.registry import known
+from provision.registry import find, known
 from provision.state import State
 
 if TYPE_CHECKING:
@@ -22,18 +22,15 @@ TOOLS = {
     "tc": "iproute2",
     "ssh": "openssh-client",
     "ping": "iputils-ping",
-    "qemu-img": "qemu-utils",
-    "mmdebstrap": "mmdebstrap",
-    "mke2fs": "e2fsprogs",
 }
 
 
-def controller(state: State) -> Iterator[Check]:
-    """The controller itself: privileges, tools, room on the disk."""
+def controller(state: State, spec: Spec) -> Iterator[Check]:
+    """The controller itself: privileges, the tools that the spec needs, room on the disk."""
     root = os.geteuid() == 0
     remote = "sudo provision …, or a remote hypervisor over qemu+ssh://"
     yield _finding("privileges", root, "root" if root else "not root", remote)
-    for tool, package in TOOLS.items():
+    for tool, package in {**TOOLS, **_image_tools(spec)}.items():
         path = shutil.which(tool)
         yield _finding(tool, path is not None, path or "missing", f"apt-get install {package}")
     yield Check("drivers", ok=True, detail=", ".join(known()))
@@ -51,6 +48,21 @@ def _state(state: State) -> Iterator[Check]:
     free_gib = shutil.disk_usage(folder).free / 2**30
     free = f"{free_gib:.0f} GiB free in {folder}"
     yield _finding("disk", free_gib >= ROOM_GIB, free, "free some, or set PROVISION_STATE_DIR")
+
+
+def _image_tools(spec: Spec) -> dict[str, str]:
+    """What makes the guests' image here, by Debian's package: nothing where there is none."""
+    from provision.image_build import DISK_TOOLS, FILES_TOOLS
+
+    if "/" in spec.guests.image:
+        return {"qemu-img": "qemu-utils"}
+    try:
+        driver = find(spec.hypervisor.type)
+    except ProvisionError:
+        return {}  # said where the hypervisor is looked at
+    if not driver.takes_image:
+        return {}
+    return FILES_TOOLS if driver.capabilities.files else DISK_TOOLS
 
 
 def _finding(what: str, ok: bool, detail: str, fix: str) -> Check:

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from provision.errors import HostError, PreflightError, UserError, WorldError
-from provision.image_recipe import CMDLINE, recipe_digest
+from provision.image_recipe import CMDLINE, FILES, recipe_digest
 
-__all__ = ["NAME", "Image", "build", "find", "from_file", "listing", "recipe_digest", "remove"]
+__all__ = [
+    "FILES", "NAME", "Image", "build", "find", "from_file", "listing", "recipe_digest", "remove",
+]  # fmt: skip
 
 #: what a spec calls the image that this module builds
 NAME = "debian12"
@@ -30,7 +32,8 @@ class Image:
     """A disk that guests' overlays stand on, and what they boot it with.
 
     ``kernel`` is None for a user's own disk, which boots by itself (and ``cmdline`` is "").
-    ``info`` has at least ``format``: ``qcow2``, ``raw`` or ``vmdk``.
+    ``info`` has at least ``format``: ``qcow2``, ``raw``, ``vmdk``, or ``files``, of which ``disk``
+    is the tree, and nothing boots it.
     """
 
     digest: str
@@ -41,27 +44,45 @@ class Image:
     cmdline: str
     info: Mapping[str, str]
 
+    @property
+    def tree(self) -> Path:
+        """Its files; beside a disk once they were unpacked from it."""
+        return self.folder / "tree"
 
-def find(store: Path, digest: str | None = None) -> Image | None:
-    """The image of that digest, or the newest of this version's recipe; None = not built."""
+
+def find(store: Path, digest: str | None = None, *, files: bool = False) -> Image | None:
+    """The image of that digest, or the newest of this version's recipe; None = not built.
+
+    That is one with a disk; where ``files`` are all that is asked, one that is nothing else, or a
+    disk's that are unpacked already or can be.
+    """
     if digest is not None:
         return _read(store / digest[:16])
     recipe = recipe_digest()[:16]
-    return next((i for i in listing(store) if i.info.get("recipe") == recipe), None)
+    built = [i for i in listing(store) if i.info.get("recipe") == recipe]
+    disks = [i for i in built if i.info["format"] != FILES]
+    if not files:
+        return next(iter(disks), None)
+    unpacks = shutil.which("qemu-img") is not None
+    trees = [i for i in built if i not in disks]  # first: guests stay on what they stand on
+    return next(iter([*trees, *(i for i in disks if unpacks or i.tree.is_dir())]), None)
 
 
 def _read(folder: Path) -> Image | None:
     folder = folder.resolve()  # guests restored through one link and another are of one image
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
+        digest, info = manifest["digest"], manifest["info"]
+        if info["format"] == FILES:
+            return Image(digest, folder, folder / "tree", None, None, "", info)
         return Image(
-            digest=manifest["digest"],
+            digest=digest,
             folder=folder,
             disk=folder / "disk.qcow2",
             kernel=folder / manifest["kernel"],
             initrd=folder / "initrd",
             cmdline=manifest["cmdline"],
-            info=manifest["info"],
+            info=info,
         )
     except (OSError, ValueError, KeyError):
         # a folder that someone else has damaged: the next build makes another
@@ -113,23 +134,28 @@ def remove(store: Path, digest: str) -> None:
 
 
 def build(
-    store: Path, say: Callable[[str], None], mirror: str | None = None, force: bool = False
+    store: Path,
+    say: Callable[[str], None],
+    mirror: str | None = None,
+    force: bool = False,
+    files: bool = False,
 ) -> Image:
     """Build this version's image, unless it is there; ``say`` gets each phase.
 
+    ``files`` asks for no more than the root of containers, which needs nothing of QEMU's.
     Raises PreflightError before anything is written, HostError when a tool fails; nothing of a
     failed, full or interrupted build is left. An image is never changed: ``force`` puts another
     beside it, since guests' overlays may stand on the former.
     """
     from provision import image_build, image_mirror
 
-    if not force and (found := find(store)):
+    if not force and (found := find(store, files=files)):
         return found
     source = image_mirror.find(mirror)
-    image_build.check_tools()
+    image_build.check_tools(files=files)
     with _locked(store, say) as lock:
         # another builder may have been at it while we waited for the lock
-        if not force and (found := find(store)):
+        if not force and (found := find(store, files=files)):
             return found
         _check_space(store)
         recipe = recipe_digest()
@@ -137,7 +163,8 @@ def build(
         try:
             work.mkdir(mode=0o755)
             began = time.monotonic()
-            info = image_build.make(work, source, say, lock) | {"recipe": recipe[:16]}
+            info = image_build.make(work, source, say, lock, files=files)
+            info |= {"recipe": recipe[:16]}
             target = store / _finish(work, info)[:16]
             work.rename(target)
             _sync(store)
@@ -187,14 +214,17 @@ def _check_space(store: Path) -> None:
 def _finish(work: Path, info: Mapping[str, str]) -> str:
     """Write the manifest last, all else being on the disk by then; returns the image's digest."""
     kernel = "vmlinux" if (work / "vmlinux").exists() else "vmlinuz"
+    files = info["format"] == FILES
     content = hashlib.sha256(CMDLINE.encode())
-    for name in ("disk.qcow2", kernel, "initrd"):
+    for name in ("system.tar",) if files else ("disk.qcow2", kernel, "initrd"):
         with (work / name).open("rb") as f:
             content.update(hashlib.file_digest(f, "sha256").digest())
+    (work / "system.tar").unlink(missing_ok=True)
     digest = content.hexdigest()
-    manifest = {"digest": digest, "kernel": kernel, "cmdline": CMDLINE, "info": dict(info)}
+    boots = {} if files else {"kernel": kernel, "cmdline": CMDLINE}
+    manifest = {"digest": digest, **boots, "info": dict(info)}
     (work / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
-    for path in (*work.rglob("*"), work):
+    for path in (*work.iterdir(), *(work / "bin").iterdir(), work):  # in a tree modes are as made
         programs = path.is_dir() or path.parent.name == "bin"
         path.chmod(0o755 if programs else 0o644)
         _sync(path)

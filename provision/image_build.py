@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tarfile
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -20,7 +20,8 @@ from provision.errors import HostError, PreflightError
 from provision.image_mirror import Mirror
 
 #: tool -> Debian package
-TOOLS = {"mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs", "qemu-img": "qemu-utils"}
+DISK_TOOLS = {"mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs", "qemu-img": "qemu-utils"}
+FILES_TOOLS = {"mmdebstrap": "mmdebstrap"}
 ROOTLESS = {"fakeroot": "fakeroot", "newuidmap": "uidmap"}
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _DULL = re.compile("hook|success|signed-by|tempdir|architecture|skipping|done")
@@ -28,9 +29,16 @@ _DULL = re.compile("hook|success|signed-by|tempdir|architecture|skipping|done")
 DISK_GIB = 8
 
 
-def check_tools() -> None:
+def check_tools(*, files: bool) -> None:
     """Raises PreflightError that names every missing tool's package."""
-    wanted = TOOLS if os.geteuid() == 0 else TOOLS | ROOTLESS
+    root = os.geteuid() == 0
+    if files and not root:
+        raise PreflightError(
+            "the root of containers has files of several owners, which root alone can make",
+            hint="sudo provision …",
+        )
+    tools = FILES_TOOLS if files else DISK_TOOLS
+    wanted = tools if root else tools | ROOTLESS
     missing = [package for tool, package in wanted.items() if shutil.which(tool) is None]
     if missing:
         raise PreflightError(
@@ -39,28 +47,43 @@ def check_tools() -> None:
         )
 
 
-def make(work: Path, mirror: Mirror, say: Callable[[str], None], lock: int) -> dict[str, str]:
+def make(
+    work: Path, mirror: Mirror, say: Callable[[str], None], lock: int, *, files: bool
+) -> dict[str, str]:
     """Make disk.qcow2, vmlinux (or vmlinuz) and initrd in ``work``; says what is in them.
 
-    ``lock`` is held by every tool too, so that one which outlives us still counts as a builder.
+    With ``files``, ``tree`` instead, beside the system.tar that it is of. ``lock`` is held by every
+    tool too, so that one which outlives us still counts as a builder.
     """
-    files, system = work / "files.tar", work / "system.tar"
-    files.write_bytes(image_recipe.guest_tar())
+    own, system = work / "files.tar", work / "system.tar"
+    own.write_bytes(image_recipe.guest_tar())
     run = _Runner(work, say, lock)
     say(f"{image_recipe.RELEASE} from {', '.join(s.split()[1] for s in mirror.sources)}")
     run(
-        image_recipe.mmdebstrap(mirror.sources, mirror.apt_options, files, system, "unshare"),
+        image_recipe.mmdebstrap(mirror.sources, mirror.apt_options, own, system, "unshare"),
         {"INITRD": "No"},  # the kernel's package need not make an initramfs: ours is smaller
     )
+    own.unlink()
+    if files:
+        say("files")
+        info = _take(system, work, boot=False)
+        run(["sh", "-euc", _TREE, "tree", str(work)])
+        return info | {"format": image_recipe.FILES}
     say("kernel and initramfs")
-    info = boot_files(system, work)
+    info = _take(system, work, boot=True)
     say("disk")
     disk = ["sh", "-euc", _DISK, "disk", str(work), str(DISK_GIB)]
     run(disk if os.geteuid() == 0 else ["fakeroot", *disk])
-    files.unlink()
-    return info
+    return info | {"format": "qcow2"}
 
 
+#: what runs the containers gives them their devices
+_TREE = """
+cd "$1"
+mkdir tree
+tar -C tree --numeric-owner --exclude='./boot/*' --exclude='./dev/*' -xpf system.tar
+sync -f tree
+"""
 _DISK = """
 cd "$1"
 mkdir tree
@@ -74,8 +97,8 @@ rm disk.raw
 """
 
 
-def boot_files(system: Path, work: Path) -> dict[str, str]:
-    """Write the kernel, the initramfs and, for load generators, netperf from the system's tar.
+def _take(system: Path, work: Path, *, boot: bool) -> dict[str, str]:
+    """Write what load generators get, netperf, and what guests boot, from the system's tar.
 
     Says what the system is.
     """
@@ -88,33 +111,35 @@ def boot_files(system: Path, work: Path) -> dict[str, str]:
                 raise HostError(f"the guest's new system has no /{name}")
             return found.read()
 
-        image = next((n for n in members if n.startswith("boot/vmlinuz-")), "boot/vmlinuz-")
-        version = image.removeprefix("boot/vmlinuz-")
-        folder = f"usr/lib/modules/{version}"
-        if f"{folder}/modules.dep" not in members:
-            folder = f"lib/modules/{version}"
-        order = image_boot.load_order(
-            read(f"{folder}/modules.dep").decode(), image_recipe.BOOT_MODULES
-        )
-        modules = {Path(p).name: read(f"{folder}/{p}") for p in order}
-        busybox = "usr/bin/busybox" if "usr/bin/busybox" in members else "bin/busybox"
-        archive = image_boot.initramfs(image_recipe.init(), read(busybox), modules)
-        (work / "initrd").write_bytes(archive)
-        packed = read(image)
-        unpacked = image_boot.vmlinux(packed)
-        (work / ("vmlinux" if unpacked else "vmlinuz")).write_bytes(unpacked or packed)
+        info = _boot(members, read, work) if boot else {}
         (work / "bin").mkdir(mode=0o755)
         for name in ("netperf", "netserver"):
             (work / "bin" / name).write_bytes(read(f"usr/bin/{name}"))
             (work / "bin" / name).chmod(0o755)
         status = read("var/lib/dpkg/status").decode()
-        return {
-            "format": "qcow2",
+        return info | {
             "debian": read("etc/debian_version").decode().strip(),
-            "kernel": version,
             "netperf": package_version(status, "netperf"),
             "built_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
         }
+
+
+def _boot(members: Collection[str], read: Callable[[str], bytes], work: Path) -> dict[str, str]:
+    """Write the kernel and the initramfs; says which kernel."""
+    image = next((n for n in members if n.startswith("boot/vmlinuz-")), "boot/vmlinuz-")
+    version = image.removeprefix("boot/vmlinuz-")
+    folder = f"usr/lib/modules/{version}"
+    if f"{folder}/modules.dep" not in members:
+        folder = f"lib/modules/{version}"
+    order = image_boot.load_order(read(f"{folder}/modules.dep").decode(), image_recipe.BOOT_MODULES)
+    modules = {Path(p).name: read(f"{folder}/{p}") for p in order}
+    busybox = "usr/bin/busybox" if "usr/bin/busybox" in members else "bin/busybox"
+    archive = image_boot.initramfs(image_recipe.init(), read(busybox), modules)
+    (work / "initrd").write_bytes(archive)
+    packed = read(image)
+    unpacked = image_boot.vmlinux(packed)
+    (work / ("vmlinux" if unpacked else "vmlinuz")).write_bytes(unpacked or packed)
+    return {"kernel": version}
 
 
 def package_version(status: str, package: str) -> str:

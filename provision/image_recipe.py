@@ -16,6 +16,8 @@ from pathlib import Path
 BUILDER = 2
 RELEASE = "bookworm"
 GUEST = Path(__file__).parent / "guest"
+#: the format of an image without a disk: a tree, the root of containers
+FILES = "files"
 
 #: what guests boot with; the ARP settings make a guest answer on the NIC that has the address, and
 #: announce itself as a NIC comes up, so that no one waits for a retry; no_timer_check, since a

@@ -309,9 +309,10 @@ def _pushed(session: Session) -> dict[str, str]:
 
     Guests without an image get them too, so that figures from all hypervisors are of one netperf.
     """
-    image = session.image or (
-        images.find(session.state.images) if session.driver.facts.bare else None
-    )
+    image = session.image
+    if image is None and session.driver.facts.bare:
+        store = session.state.images
+        image = images.find(store) or images.find(store, files=True)
     beside = image.folder / "bin" if image else None
     return {"netperf_push": str(beside)} if beside and beside.is_dir() else {}
 

@@ -35,6 +35,7 @@ CAPABILITIES = Capabilities(
         "hypervisor.storage": "disks lie in the state folder: PROVISION_STATE_DIR",
     },
     depends={**TUNING_NEEDS, **NEEDS, f"{SWITCH}=ovs": "Open vSwitch on the host"},
+    files=True,
 )
 CHANGE: Mapping[tuple[str, str], Change] = {
     **{("guest", field): Change.LIVE for field in LIVE},

@@ -1,6 +1,7 @@
 """The guest image as a tree of files: the root of containers, each with a layer of its own over it.
 
-It lies beside the image's disk and is made from that once, unless the build left it there.
+An image that was built for containers alone is that tree. Of any other it lies beside the disk, and
+is unpacked from there once.
 """
 
 from __future__ import annotations
@@ -13,9 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from provision.errors import DriverError, HostError, PreflightError
-from provision.image import Image
+from provision.image import FILES, Image
 
-TREE = "tree"
 LIMIT_S = 600
 
 
@@ -28,12 +28,14 @@ def ensure(image: Image | None, want: str, say: Callable[[str], None]) -> Path:
     if image is None or image.digest != want:
         named = want[:16] or "(none)"
         raise DriverError(f"image {named} is not at hand", hint="provision image build")
+    found = image.tree
+    if image.info["format"] == FILES:
+        return found
     if image.kernel is None:
         raise PreflightError(
             f"{image.disk}: a container has files for its root, and boots no disk",
             hint="guests.image: debian12",
         )
-    found = image.folder / TREE
     if found.is_dir():
         return found
     with (image.folder / ".tree.lock").open("w") as lock:

@@ -42,7 +42,7 @@ def doctor(as_json: bool, matrix: bool, markdown: bool, **options: Any) -> None:
         _matrix(options["hv"], as_json=as_json, markdown=markdown)
         return
     spec, state = read_spec(options), states.default()
-    found = [*look.controller(state), *look.hypervisor(state, spec)]
+    found = [*look.controller(state, spec), *look.hypervisor(state, spec)]
     if as_json:
         print_json([asdict(f) for f in found])
     else:
@@ -78,7 +78,10 @@ def image() -> None:
 @json_option
 @click.option("--mirror", metavar="URL", help="Debian's mirror (default: this machine's own).")
 @click.option("--force", is_flag=True, help="Build even where it is built already.")
-def image_build(events: bool, quiet: bool, as_json: bool, mirror: str | None, force: bool) -> None:
+@click.option("--files", is_flag=True, help="For containers alone: no disk, nothing of QEMU's.")
+def image_build(
+    events: bool, quiet: bool, as_json: bool, mirror: str | None, force: bool, files: bool
+) -> None:
     """Build the Debian 12 guest image, unless one of the same recipe is there."""
     from provision import image as images
 
@@ -89,6 +92,7 @@ def image_build(events: bool, quiet: bool, as_json: bool, mirror: str | None, fo
             lambda phase: progress("image", "phase", phase),
             mirror=mirror,
             force=force,
+            files=files,
         )
         progress("image", "done", str(found.folder))
     if as_json:

@@ -44,14 +44,16 @@ def image_for(
     state = states.default()
     if "/" in spec.guests.image:
         return image.from_file(Path(spec.guests.image))
-    if not find(spec.hypervisor.type).takes_image:
+    driver = find(spec.hypervisor.type)
+    if not driver.takes_image:
         return None
     if spec.guests.image != image.NAME:
         raise UserError(
             f"guests.image: no image {spec.guests.image!r}; there is {image.NAME!r}, or a path",
             hint="provision image list",
         )
-    found = image.find(state.images)
+    files = driver.capabilities.files
+    found = image.find(state.images, files=files)
     if found is not None:
         return found
     if not build:
@@ -62,7 +64,9 @@ def image_for(
         session.testbed()  # what the hypervisor refuses is told before minutes go by
     with shown(events=events, quiet=quiet) as progress:
         progress("image", "start")
-        found = image.build(state.images, lambda phase: progress("image", "phase", phase))
+        found = image.build(
+            state.images, lambda phase: progress("image", "phase", phase), files=files
+        )
         progress("image", "done", str(found.folder))
     return found
 

@@ -7,13 +7,20 @@ from collections.abc import Callable
 
 import pytest
 
+from drivers.container import tree
+from provision import image
 from tests.live.conftest import Shell
 from tests.live.oslevel import group, killed_while_it_makes, measured
+from tests.peers.scratch import programs_without
 
 pytestmark = pytest.mark.live
 UP = ("up", "--hv", "container", "--vms", "2", "--rate", "60mbit", "-n", "test",
       "--set", "guests.memory=300MiB", "--set", "guests.cpu.cap_percent=80",
       "--set", "guests.cpu.pin=0")  # fmt: skip
+#: stands in for Debian's mirror and mmdebstrap, whose last word before the sources is the target
+SYSTEM = """#!/bin/sh
+for word; do case $word in */system.tar) exec tar -C {tree} -cf "$word" . ;; esac; done
+"""
 
 
 def test_the_whole_day(shell: Shell, as_before: Callable[[], None]) -> None:
@@ -72,5 +79,27 @@ def test_killed_at_any_moment_down_puts_the_host_back(
 def test_open_vswitch(shell: Shell, as_before: Callable[[], None]) -> None:
     shell("up", "--hv", "container", "--vms", "1", "--switch", "ovs", "-n", "test")
     assert shell.json("up", "-n", "test", "--switch", "ovs")["changed"] == []
+    shell("down", "-n", "test")
+    as_before()
+
+
+def test_from_nothing_on_a_machine_without_qemu(
+    shell: Shell, as_before: Callable[[], None]
+) -> None:
+    found = image.find(shell.folder / "images", files=True)
+    assert found is not None
+    system = tree.ensure(found, found.digest, lambda _: None)
+    (shell.folder / "images").unlink()
+    programs = programs_without("qemu", shell.folder / "programs")
+    (programs / "mmdebstrap").unlink()
+    (programs / "mmdebstrap").write_text(SYSTEM.format(tree=system))
+    (programs / "mmdebstrap").chmod(0o755)
+    shell.env["PATH"] = str(programs)
+    assert "qemu" not in shell("doctor", "--hv", "container").stdout
+    shell("up", "--hv", "container", "--vms", "2", "-n", "test")
+    assert '"format": "files"' in shell("image", "list", "--json").stdout
+    assert shell.json("up", "-n", "test")["changed"] == []
+    assert shell("ssh", "-n", "test", "vm2", "--", "hostname").stdout == "vm2\n"
+    assert "qemu-utils" in shell("up", "--hv", "kvm", "-n", "other", code=4).stderr
     shell("down", "-n", "test")
     as_before()

@@ -1,4 +1,4 @@
-"""A folder for a test, which the next one removes where this one is killed."""
+"""Folders for tests: scratch, which the next one removes where this one is killed, and PATHs."""
 
 from __future__ import annotations
 
@@ -26,6 +26,16 @@ def scratch(prefix: str, parent: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         if lock is not None:
             os.close(lock)
+
+
+def programs_without(prefix: str, folder: Path) -> Path:
+    """Make a folder with all the programs of PATH but those whose names begin so."""
+    folder.mkdir()
+    for place in os.environ["PATH"].split(os.pathsep):
+        for program in Path(place).glob("*"):
+            if not program.name.startswith(prefix) and not (folder / program.name).is_symlink():
+                (folder / program.name).symlink_to(program)
+    return folder
 
 
 def _lock(folder: Path) -> int | None:

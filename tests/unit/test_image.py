@@ -17,6 +17,7 @@ import pytest
 
 from provision import image, image_build, image_recipe
 from provision.errors import HostError, PreflightError, UserError
+from tests.peers.scratch import programs_without
 
 ROOT = Path(__file__).parents[2]
 SYSTEM = {
@@ -52,6 +53,7 @@ def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tool:
     with tarfile.open(tmp_path / "system.tar", "w") as tar:
         for name, data in SYSTEM.items():
             (tmp_path / "file").write_bytes(data)
+            (tmp_path / "file").chmod(0o640)
             tar.add(tmp_path / "file", f"./{name}")
 
     def script(name: str, text: str) -> None:
@@ -104,6 +106,39 @@ def test_an_image_is_built_once_and_found_by_its_recipe(tmp_path: Path, tool: To
 
     assert image.build(store, said.append) == built
     assert len((tmp_path / "log").read_text().split()) == 1
+
+
+@pytest.mark.root
+def test_the_root_of_containers_needs_nothing_of_qemu(
+    tmp_path: Path, tool: Tool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not to be built, and not to be found; where QEMU's tool is, a disk's files will do."""
+    store, everything = tmp_path / "images", os.environ["PATH"]
+    few = programs_without("qemu-", tmp_path / "few")
+    monkeypatch.setenv("PATH", f"{tmp_path}/tools{os.pathsep}{few}")
+    with pytest.raises(PreflightError, match="qemu-utils"):
+        image.build(store, lambda _: None)
+    built = image.build(store, lambda _: None, files=True)
+    assert left(built.folder) == ["bin", "manifest.json", "tree"]
+    assert (built.disk, built.kernel, built.info["format"]) == (built.tree, None, "files")
+    assert (built.tree / "usr/bin/netperf").read_bytes() == b"netperf"
+    assert not (built.tree / "boot").exists()
+    assert (built.tree / "usr/bin/netperf").stat().st_mode & 0o777 == 0o640
+    assert (built.folder / "bin" / "netserver").stat().st_mode & 0o777 == 0o755
+    assert image.build(store, lambda _: None, files=True) == built
+    assert image.find(store, files=True) == image.find(store, built.digest) == built
+    assert image.find(store) is None
+
+    monkeypatch.setenv("PATH", everything)
+    disk = image.build(store, lambda _: None)
+    assert image.find(store) == disk != built
+    assert image.find(store, files=True) == built  # guests stay on what they stand on
+    image.remove(store, built.digest)
+    assert image.find(store, files=True) == disk
+    monkeypatch.setenv("PATH", str(few))
+    assert image.find(store, files=True) is None
+    disk.tree.mkdir()
+    assert image.find(store, files=True) == disk
 
 
 def test_a_forced_build_leaves_the_former_for_guests_that_stand_on_it(
@@ -268,7 +303,7 @@ def test_what_a_killed_builder_left_is_swept_by_the_next(tmp_path: Path, tool: T
 def test_what_is_missing_is_said_before_anything_is_written(
     tmp_path: Path, tool: Tool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_build, "TOOLS", {"no-such-tool": "its-package"})
+    monkeypatch.setattr(image_build, "DISK_TOOLS", {"no-such-tool": "its-package"})
     with pytest.raises(PreflightError, match="its-package") as e:
         image.build(tmp_path / "images", lambda _: None)
     assert "apt-get install its-package" in e.value.hint
