@@ -3,7 +3,12 @@
 VDSM keeps each of its networks and bonds as a JSON file of that name, in ``nets/`` and ``bonds/``
 of its persisted, its running and its volatile configuration (lib/vdsm/network/
 netconfpersistence.py in VDSM's sources); versions before 4.4 also mark the ifcfg files that they
-write. A network names its NIC, or its bond, which names its NICs.
+write. A network names its NIC, or its bond, which names its NICs. ``devices/`` has the NICs whose
+virtual functions are VDSM's (link/sriov.py).
+
+From 4.4 on it is nmstate that makes them, and NetworkManager that has them as profiles. Neither
+records whose they are: what VDSM hands to nmstate it reckons from these same files and writes back
+there (nmstate/api.py, ``generate_state``), so that they are all there is to ask.
 """
 
 from __future__ import annotations
@@ -27,12 +32,12 @@ ANY = "*"  # stands for whatever NIC a damaged file may have meant
 
 def owners(text: str) -> dict[str, str]:
     """What of VDSM's has each NIC, in words, by the NIC's name."""
-    nets: dict[str, Any] = {}
-    bonds: dict[str, Any] = {}
+    kinds: dict[str, dict[str, Any]] = {"nets": {}, "bonds": {}, "devices": {}}
+    nets, bonds, devices = kinds.values()
     found: dict[str, str] = {}
     for line in text.splitlines():
         path, tab, told = line.partition("\t")
-        kind, _, name = path.rpartition("/")
+        name, kind = path.split("/")[-1], path.split("/")[-2]
         if not tab:
             nic = name.removeprefix("ifcfg-")
             found.setdefault(nic, f"is VDSM's own, by {path}")
@@ -44,7 +49,11 @@ def owners(text: str) -> dict[str, str]:
         if not isinstance(held, dict):
             found[ANY] = f"may be VDSM's: {path} is damaged"
         else:
-            (bonds if kind.endswith("/bonds") else nets).setdefault(name, held)
+            kinds.get(kind, nets).setdefault(name, held)
+    for nic, held in devices.items():
+        sriov = held.get("sriov")
+        if isinstance(sriov, dict) and sriov.get("numvfs"):
+            found[nic] = "has virtual functions of VDSM's"
     for bond, held in bonds.items():
         for nic in held.get("nics", ()):
             found[str(nic)] = f"is a member of VDSM's {bond}"

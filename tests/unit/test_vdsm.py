@@ -26,6 +26,19 @@ MANAGEMENT = (
         ),
         ([f'{LIB}/bonds/bond0\t{{"nics": ["em2"]}}'], "em2", "is a member of VDSM's bond0"),
         (
+            [
+                f'{LIB}/devices/em5\t{{"sriov": {{"numvfs": 4}}}}',
+                f'{LIB}/nets/em5\t{{"bridged": true}}',
+            ],
+            "em5", "has virtual functions of VDSM's",
+        ),
+        ([f'{LIB}/devices/em5\t{{"sriov": {{"numvfs": 0}}}}'], "em5", ""),
+        (
+            [f'{LIB}/devices/em1\t{{"sriov": {{"numvfs": 4}}}}',
+             f"{LIB}/nets/ovirtmgmt\t{MANAGEMENT}"],
+            "em1", "belongs to VDSM's network ovirtmgmt",
+        ),
+        (
             ["/etc/sysconfig/network-scripts/ifcfg-em4"], "em4",
             "is VDSM's own, by /etc/sysconfig/network-scripts/ifcfg-em4",
         ),
