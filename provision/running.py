@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,10 +101,15 @@ def run(session: Session, preset: Chosen | None = None) -> Done:
     return together([session], preset)[0]
 
 
-def together(sessions: Sequence[Session], preset: Chosen | None = None) -> list[Done]:
+def together(
+    sessions: Sequence[Session],
+    preset: Chosen | None = None,
+    turn: Callable[[Session], None] = lambda _session: None,
+) -> list[Done]:
     """As ``run``, of several testbeds in turn by the last one's run section, a run for each.
 
     The last run's folder names the others (``BESIDE``), and every report of it has them first.
+    ``turn`` is called before anything is done with a testbed's links that others may have had.
     """
     spec = sessions[-1].spec
     chosen = series(spec.run.workloads, spec.run.object_kib)
@@ -111,7 +117,9 @@ def together(sessions: Sequence[Session], preset: Chosen | None = None) -> list[
     ready: list[_Ready] = []
     try:
         for session in sessions:
-            ready.append(_prepare(session, chosen, f"{session.spec.name}: " if several else ""))
+            turn(session)
+            one = _prepare(session, chosen, f"{session.spec.name}: " if several else "")
+            ready.append(replace(one, bench=replace(one.bench, turn=partial(turn, session))))
         last = ready[-1].bench.run
         if preset is not None:
             last.keep(presets.DOCUMENT, preset.document(spec))

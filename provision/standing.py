@@ -38,7 +38,8 @@ def state_of(session: Session) -> list[Standing]:
             found = [step for step in found if step.key[0] in LAB_KINDS]
     except (UserError, PreflightError):
         wants = session.journal.wants()
-        found = steps(wants.values(), session.look(wants).__getitem__, {}, originals=wants)
+        read, classes = session.look(wants).__getitem__, session.driver.facts.change
+        found = steps(wants.values(), read, classes, originals=wants)
     to_do = {step.key: step for step in found}
     every = [*wants, *(k for k in to_do if k not in wants)]
     have = session.look(every)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from drivers.linux.cells import LIVE, NEEDS
+from drivers.linux.net import CHANGE as NET_CHANGE
 from drivers.linux.net import FLAVOURS
 from drivers.linux.tuning import NEEDS as TUNING_NEEDS
 from provision.capabilities import SWITCH, Capabilities
@@ -38,6 +39,7 @@ CAPABILITIES = Capabilities(
     files=True,
 )
 CHANGE: Mapping[tuple[str, str], Change] = {
+    **NET_CHANGE,
     **{("guest", field): Change.LIVE for field in LIVE},
     **{("guest", field): Change.RESTART for field in ("management", "nics", "running")},
 }

@@ -10,6 +10,7 @@ from typing import Any
 
 from drivers.kvm.xml import shares
 from drivers.linux.links import sections
+from drivers.linux.net import CHANGE as NET_CHANGE
 from drivers.linux.net import FLAVOURS
 from drivers.linux.sriov import PASSTHROUGH, SRIOV
 from drivers.linux.tuning import NEEDS as TUNING_NEEDS
@@ -175,10 +176,10 @@ def choose_accel(machine: Machine, asked: str) -> tuple[str, str]:
 
 
 def changes(simulated: bool) -> dict[tuple[str, str], Change]:
-    """How disturbing a change of a guest's field is; a new image means a new guest."""
+    """How disturbing a change of a field is; a new image means a new guest."""
     live = Change.RESTART if simulated else Change.LIVE
     found = {("guest", field): live for field in LIVE}
-    return found | {("guest", field): Change.RESTART for field in RESTART}
+    return {**NET_CHANGE, **found, **{("guest", field): Change.RESTART for field in RESTART}}
 
 
 def cannot(machine: Machine) -> dict[str, str]:

@@ -14,12 +14,14 @@ from drivers.linux import sriov
 from drivers.linux.links import View, mark, staged, view
 from drivers.linux.script import Script
 from drivers.linux.uplinks import Counters, count, nic, refuse_used, uplinks
-from provision.driver import UplinkFacts
+from provision.driver import Change, UplinkFacts
 from provision.errors import DriverError, Foreign, Unsupported
 from provision.host import Host
 from provision.resources import Key, Resource, Switch, Uplink, label
 
 FLAVOURS = ("bridge", "ovs")
+#: another NIC is plugged in while guests run
+CHANGE: Mapping[tuple[str, str], Change] = {("switch", "uplink"): Change.LIVE}
 _FILTERS = "grep -lx 1 /proc/sys/net/bridge/bridge-nf-call-*tables 2>/dev/null || :"
 
 

@@ -102,7 +102,10 @@ class Guests:
         return [name for name, guest in found.items() if guest is not None]
 
     def put(self, want: Guest) -> None:
-        """As ``Driver.put``: limits change live, all else by an sshd that is started anew."""
+        """As ``Driver.put``: limits change live, all else by an sshd that is started anew.
+
+        So do NICs that stay in the host's own network: what is bound to their addresses goes on.
+        """
         self._refuse(want)
         known = self.kept.look()
         seen = self._seen([*known, want.name])
@@ -117,14 +120,18 @@ class Guests:
         have = self._as_is(*known[want.name], seen) if want.name in known else None
         if have == want:
             return
-        live = have is not None and have.running and set(changed(have, want)) <= {*LIVE}
-        if have is not None and not live:
+        easy = {*LIVE} if want.accel == NAMESPACE else {*LIVE, "nics"}
+        live = have is not None and have.running and set(changed(have, want)) <= easy
+        if live:
+            self._take_addresses(want, known[want.name][0], seen)
+        elif have is not None:
             self._clear(want.name, seen)  # by what was asked before
             seen = self._seen([want.name])
         files = {} if live else self._files(want)
         self.kept.write(want.name, files | {"guest.json": json.dumps(dump(want), sort_keys=True)})
         if live:
             self.cells.put(want)
+            self._give_addresses(want, seen)
         else:
             self._make(want, seen)
 
@@ -242,6 +249,29 @@ class Guests:
         if want.running:
             self._start(want)
 
+    def _take_addresses(self, want: Guest, asked: Guest, seen: _Seen) -> None:
+        """Those that were asked for and are no longer."""
+        script = Script()
+        self._remove_addresses(script, {*asked.nics} - {*want.nics}, seen)
+        script.run(self.host)
+
+    def _give_addresses(self, want: Guest, seen: _Seen) -> None:
+        """Those that are not there yet, on NICs in the host's own network."""
+        script = Script()
+        for vnic in want.nics if want.accel != NAMESPACE else ():
+            if not _has(vnic.address, seen.net.links.get(vnic.switch)):
+                self._address(script, vnic, seen, inside="")
+        script.run(self.host)
+
+    def _remove_addresses(self, script: Script, nics: Iterable[Vnic], seen: _Seen) -> None:
+        for vnic in nics:
+            link = seen.net.links.get(vnic.switch)
+            for address in link.ipv4 if link else ():
+                if address.text == vnic.address and is_ours(
+                    address, self.target.testbed, vnic.switch
+                ):
+                    script.ip("addr", "del", address.text, "dev", vnic.switch)
+
     def _inside(self, guest: Guest) -> str:
         """The namespace that the guest's NICs are in; "" = the host's own."""
         return self.namespace(guest.name) if guest.accel == NAMESPACE else ""
@@ -307,11 +337,7 @@ class Guests:
         for inside in seen.inside.get(space, {}):
             if inside not in ("lo", MANAGEMENT):
                 self._move(script, inside, space, "")
-        for vnic in known[0].nics if known else ():
-            link = seen.net.links.get(vnic.switch)
-            for address in link.ipv4 if link else ():
-                if address.text == vnic.address and is_ours(address, testbed, vnic.switch):
-                    script.ip("addr", "del", address.text, "dev", vnic.switch)
+        self._remove_addresses(script, known[0].nics if known else (), seen)
         veths.remove(script, testbed, self._taps(name), dict(seen.net.links), self.machine.name)
         script.run(self.host)
         self.namespaces.remove(self.namespace(name))

@@ -68,8 +68,8 @@ def run(
     again = f"the same command runs it again; what was measured is kept: {kept}"
     with held(spec, image=image, events=events, quiet=quiet, again=again) as session:
         if with_native:
-            with baseline.beside(session) as native:
-                done = running.together([native, session], chosen)[-1]
+            with baseline.beside(session) as turns:
+                done = running.together(turns.sessions, chosen, turns.turn)[-1]
         else:
             done = running.run(session, chosen)
     if as_json:

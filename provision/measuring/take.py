@@ -39,8 +39,9 @@ class Bench:
     """What samples are taken of.
 
     ``usage`` reads the hypervisor's counters, ``clocks`` the guests' clocks; None = there are none.
-    ``apart`` says that the load generator is a machine of its own; ``say`` takes subject, status
-    and detail of progress.
+    ``apart`` says that the load generator is a machine of its own; ``turn`` sees that this is the
+    one that can be measured, of those that cannot at once; ``say`` takes subject, status and
+    detail of progress.
     """
 
     run: Run
@@ -51,6 +52,7 @@ class Bench:
     clocks: Callable[[], Readings] | None = None
     apart: bool = True
     notes: Mapping[str, str] = field(default_factory=dict)
+    turn: Callable[[], None] = lambda: None
     say: Say = lambda _subject, _status, _detail: None
     cancelled: Callable[[], bool] = lambda: False
 
@@ -101,6 +103,8 @@ def together(
         order = list(zip(benches, again, taken, strict=True))
         for bench, some, own in order if repetition % 2 else reversed(order):
             most = stop.most if stop and repetition > repeat else repeat
+            if some:
+                bench.turn()
             for workload in some:
                 own.extend(_repeat(bench, workload, repetition, redo, most))
     raise AssertionError("counting has no end")
@@ -129,6 +133,7 @@ def _known(
         one = workload.wants()
         if one is None or one.name in found:
             continue
+        bench.turn()
         taken.extend(_repeat(bench, one, 1, redo, 1))
         if not taken[-1].valid:
             why = "; ".join(taken[-1].finding.reasons)

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from drivers.linux.script import Script
+from drivers.linux.shaping import shape
 from provision.host import Host
 from tests.live.conftest import Shell
 
@@ -80,7 +82,8 @@ def far(shell: Shell, as_before: Callable[[], None]) -> Iterator[Shell]:
             stack.callback(sshd.wait)
             stack.callback(sshd.terminate)
         _wrap(folder, shell)
-        stack.callback(shell, "down", "-n", "remote", code=None)
+        for name in ("remote", "remote-native"):
+            stack.callback(shell, "down", "-n", name, code=None)
         yield shell
 
 
@@ -146,6 +149,37 @@ def test_the_bare_host_over_ssh(far: Shell, as_before: Callable[[], None], virt:
     assert [a["local"] for a in link["addr_info"]] == ["198.18.1.2"]
     assert far.json(*up)["changed"] == []
     assert far("ssh", "-n", "remote", "vm2", "--", "hostname").stdout == "vm2\n"
+    far("down", "-n", "remote")
+    assert _settings() == before
+
+
+def _containers(far: Shell) -> None:
+    """Two of them, and cables that are slower than the machine."""
+    spec = far.folder / "remote.yml"
+    text = SPEC.replace('kvm, uri: "qemu+ssh://root@hv7/system"', "container")
+    spec.write_text(text.replace(", nic: e1000", ""))
+    script = Script()
+    for n in (1, 2):
+        shape(script, ((f"pvrup{n}", ""), (f"pvrlg{n}", GENERATOR)), 60)
+    script.run(HOST)
+    far("up", "-f", str(spec))
+
+
+def test_the_bare_host_has_the_guests_nics_in_turn(far: Shell) -> None:
+    before = _settings()
+    _containers(far)
+    result = far.json("run", "netperf-send", "-n", "remote", "--seconds", "1", "--ramp", "1",
+                      "--repeat", "2", "--redo", "0", "--with-native", code=None)  # fmt: skip
+    assert [r["subject"]["hypervisor"] for r in result["runs"]] == ["native", "container"]
+    samples = [sample for run in result["runs"] for sample in run["samples"]]
+    assert len(samples) == 4
+    for sample in samples:
+        # as above: its CPUs may be the limit, nothing else
+        assert all("of the load generator was" in r for r in sample["finding"]["reasons"])
+        rates = sample["finding"]["guests_mbit"]
+        assert all(45 < mbit < 63 for mbit in rates.values()), rates
+    assert "as asked" in far("verify", "-n", "remote").stdout
+    assert far.json("up", "-n", "remote")["changed"] == []
     far("down", "-n", "remote")
     assert _settings() == before
 

@@ -47,22 +47,26 @@ def test_in_the_emulated_lab_it_has_cables_of_its_own() -> None:
     assert (bare.uplinks, bare.load_generator, bare.lab.rate_mbit) == ((), None, 1000)
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"uplinks": ("eth1", "eth2", "eth3")}, "needs 2 NICs beside"),
-        ({"network": Spec().network.model_copy(update={"prefix": 17})}, "no subnets for two"),
-    ],
-)
-def test_what_has_no_room_for_both_is_refused(change: dict[str, Any], words: str) -> None:
-    with pytest.raises(PreflightError, match=words):
-        baseline.of(loads(REAL, "spec").model_copy(update=change))
+def test_with_too_few_nics_for_both_it_has_the_guests_own() -> None:
+    spec = loads(REAL, "spec").model_copy(update={"uplinks": ("eth1", "eth2", "eth3")})
+    bare = baseline.of(spec)
+    assert bare.uplinks == ("eth1", "eth2")
+    assert bare.load_generator is not None
+    assert bare.load_generator.ports == ("p1", "p2")
+    assert bare.network == spec.network
+
+
+def test_what_has_no_subnets_for_both_is_refused() -> None:
+    network = Spec().network.model_copy(update={"prefix": 17})
+    with pytest.raises(PreflightError, match="no subnets for two"):
+        baseline.of(loads(REAL, "spec").model_copy(update={"network": network}))
 
 
 def test_both_are_measured_in_turn_there_and_back(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     told: list[str] = []
+    turns: list[str] = []
 
     def one(bench: take.Bench, workload: Any, repetition: int, *_: object) -> Any:
         told.append(f"{bench.run.testbed}{repetition}")
@@ -70,11 +74,19 @@ def test_both_are_measured_in_turn_there_and_back(
 
     monkeypatch.setattr(take, "_take", one)
     benches = [
-        cast(take.Bench, SimpleNamespace(run=Run.create(tmp_path, name, {}), say=lambda *_: None))
+        cast(
+            take.Bench,
+            SimpleNamespace(
+                run=Run.create(tmp_path, name, {}),
+                say=lambda *_: None,
+                turn=lambda name=name: turns.append(name),
+            ),
+        )
         for name in ("bare", "kvm")
     ]
     taken = take.together(benches, [find("netperf-send")], repeat=3, redo=0)
     assert told == ["bare1", "kvm1", "kvm2", "bare2", "bare3", "kvm3"]
+    assert turns == ["bare", "kvm", "kvm", "bare", "bare", "kvm"]
     assert [len(own) for own in taken] == [3, 3]
 
 
