@@ -18,17 +18,14 @@ from drivers.container.runtime import RUNNING, Runtime, State
 from drivers.libvirt.marks import tap, vnics
 from drivers.libvirt.wires import NOWHERE, rewire, wired
 from drivers.linux import veths
-from drivers.linux.cells import LIVE, Cell, Cells, as_is, check
-from drivers.linux.kept import Kept
+from drivers.linux.cells import LIVE, Cell, as_is, check
+from drivers.linux.hosted import Housed
 from drivers.linux.links import Link, View, mark, sections, view
-from drivers.linux.machine import Machine
-from drivers.linux.namespaces import EACH, Namespaces
+from drivers.linux.namespaces import EACH
 from drivers.linux.script import Script
 from drivers.linux.shaping import mbit, shape
 from drivers.linux.veths import Veth
-from provision.driver import Target
 from provision.errors import DriverError, Foreign, PreflightError, Unsupported
-from provision.host import Host
 from provision.resources import Guest, Vnic, changed, dump, key
 from provision.seed import Identity
 
@@ -66,31 +63,14 @@ class _Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Guests:
+class Guests(Housed):
     """Kind ``guest`` of the driver, for one testbed. Keys are guests' names."""
 
-    host: Host
-    target: Target
-    machine: Machine
-
-    @property
-    def cells(self) -> Cells:
-        return Cells(self.host, self.target.testbed)
-
-    @property
-    def namespaces(self) -> Namespaces:
-        return Namespaces(self.host, self.target.testbed)
-
-    @property
-    def kept(self) -> Kept:
-        return Kept(self.host, self.target.folder / "containers")
+    store = "containers"
 
     @property
     def runtime(self) -> Runtime:
         return Runtime(self.host, self.target.testbed)
-
-    def namespace(self, name: str) -> str:
-        return f"pv-{self.target.testbed}-{name}"
 
     def look(self, names: Iterable[str]) -> dict[str, Guest | None]:
         """As they are, of whom the host is asked once."""
@@ -99,10 +79,6 @@ class Guests:
             return dict.fromkeys(names)
         seen = self._seen(known)
         return {name: self._one(name, known, seen) for name in names}
-
-    def names(self) -> list[str]:
-        """The guests that there are."""
-        return [name for name, guest in self.look(self.kept.look()).items() if guest is not None]
 
     def put(self, want: Guest) -> None:
         """As ``Driver.put``: limits change live, NICs by a restart on the same layer."""
@@ -176,10 +152,6 @@ class Guests:
         self._stop(asked)
         self.host.run("sh", "-ec", _BACK, "back", str(self.kept.folder(name)))
         self._make(replace(asked, running=True))
-
-    def busy_s(self) -> dict[str, float]:
-        """CPU time of each guest so far."""
-        return {name: cell.busy_s for name, cell in self.cells.look().items()}
 
     def evidence(self, name: str) -> Mapping[str, str]:
         """How the guest is run."""

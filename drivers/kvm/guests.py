@@ -52,13 +52,21 @@ class Guests:
     def machine(self) -> Machine:
         return self.domains.machine
 
-    def read(self, name: str) -> Guest | None:
-        """As ``Driver.read``; a guest whose disk is gone stands on no image."""
-        return self.look([name])[name]
-
     def look(self, names: Iterable[str]) -> dict[str, Guest | None]:
-        """Many, of whom the host's network is asked once."""
+        """Many, of whom the host's network is asked once; without a disk, one has no image."""
         return self.sight.look(names)
+
+    def names(self) -> list[str]:
+        """The guests that there are."""
+        return [*self.domains.names()]
+
+    def busy_s(self) -> dict[str, float]:
+        """As ``Domains.busy_s``."""
+        return self.domains.busy_s()
+
+    def console(self, name: str) -> str:
+        """The last that the guest said."""
+        return self.disks.tail(name)
 
     def put(self, want: Guest) -> None:
         """As ``Driver.put``; a change is made live, else by a restart, else by a new guest."""

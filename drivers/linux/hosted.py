@@ -1,12 +1,17 @@
-"""What drivers of a Linux host's own OS-level guests share: networks, knobs, counters."""
+"""What drivers share whose guests are on a Linux host's own networks: those, knobs, counters."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Generic, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import ClassVar, Generic, Protocol, TypeVar
 
+from drivers.linux.cells import Cells
 from drivers.linux.kept import Kept
+from drivers.linux.machine import Machine
+from drivers.linux.namespaces import Namespaces
 from drivers.linux.net import LinuxNet
 from drivers.linux.tuning import LinuxTuning
 from drivers.linux.uplinks import count
@@ -19,9 +24,6 @@ from provision.resources import Guest, Key, Resource, label
 class Room(Protocol):
     """Kind ``guest`` of such a driver, for one testbed. Keys are guests' names."""
 
-    @property
-    def kept(self) -> Kept: ...
-
     def look(self, names: Iterable[str]) -> dict[str, Guest | None]: ...
 
     def names(self) -> list[str]: ...
@@ -33,6 +35,52 @@ class Room(Protocol):
     def busy_s(self) -> dict[str, float]: ...
 
     def evidence(self, name: str) -> Mapping[str, str]: ...
+
+    def console(self, name: str) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Housed(ABC):
+    """Such guests that are of the host's own kernel: where they run, and what is kept of them.
+
+    ``store`` is the folder of what is kept, in the testbed's own.
+    """
+
+    host: Host
+    target: Target
+    machine: Machine
+    store: ClassVar[str]
+
+    @property
+    def cells(self) -> Cells:
+        return Cells(self.host, self.target.testbed)
+
+    @property
+    def namespaces(self) -> Namespaces:
+        return Namespaces(self.host, self.target.testbed)
+
+    @property
+    def kept(self) -> Kept:
+        return Kept(self.host, self.target.folder / self.store)
+
+    def namespace(self, name: str) -> str:
+        return f"pv-{self.target.testbed}-{name}"
+
+    @abstractmethod
+    def look(self, names: Iterable[str]) -> dict[str, Guest | None]:
+        """As they are, of whom the host is asked once."""
+
+    def names(self) -> list[str]:
+        """The guests that there are."""
+        return [name for name, guest in self.look(self.kept.look()).items() if guest is not None]
+
+    def busy_s(self) -> dict[str, float]:
+        """CPU time of each guest so far."""
+        return {name: cell.busy_s for name, cell in self.cells.look().items()}
+
+    def console(self, name: str) -> str:
+        """The last that the guest said."""
+        return self.kept.console(name)
 
 
 G = TypeVar("G", bound=Room)
@@ -90,7 +138,7 @@ class Hosted(Generic[G]):
         return self.net.evidence(key) if kind in self.net.kinds else {}
 
     def console(self, key: Key) -> str:
-        return self.guests.kept.console(guest(key))
+        return self.guests.console(guest(key))
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -100,7 +148,7 @@ class Hosted(Generic[G]):
             return self.net
         if kind in self.tuning.kinds:
             return self.tuning
-        raise DriverError(f"a host of containers has no {kind}")
+        raise DriverError(f"{self.host.name}: a driver of Linux hosts has no {kind}")
 
 
 def guest(key: Key) -> str:

@@ -15,17 +15,14 @@ from shlex import quote
 from drivers.libvirt.marks import tap
 from drivers.libvirt.wires import NOWHERE
 from drivers.linux import veths
-from drivers.linux.cells import LIVE, Cell, Cells, as_is, check
-from drivers.linux.kept import Kept
+from drivers.linux.cells import LIVE, Cell, as_is, check
+from drivers.linux.hosted import Housed
 from drivers.linux.links import Link, View, mark, view
-from drivers.linux.machine import Machine
-from drivers.linux.namespaces import Namespaces
 from drivers.linux.script import Script
 from drivers.linux.shaping import mbit, shape
 from drivers.linux.uplinks import NAME_MAX, address_label, is_ours, nic, refuse_used
 from drivers.linux.veths import Veth
 from drivers.native.facts import NAMESPACE, UPLINK
-from provision.driver import Target
 from provision.errors import DriverError, Foreign, PreflightError, Unsupported
 from provision.host import Host
 from provision.resources import Guest, Vnic, changed, dump
@@ -61,27 +58,10 @@ class _Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Guests:
+class Guests(Housed):
     """Kind ``guest`` of the driver, for one testbed. Keys are guests' names."""
 
-    host: Host
-    target: Target
-    machine: Machine
-
-    @property
-    def cells(self) -> Cells:
-        return Cells(self.host, self.target.testbed)
-
-    @property
-    def namespaces(self) -> Namespaces:
-        return Namespaces(self.host, self.target.testbed)
-
-    @property
-    def kept(self) -> Kept:
-        return Kept(self.host, self.target.folder / "native")
-
-    def namespace(self, name: str) -> str:
-        return f"pv-{self.target.testbed}-{name}"
+    store = "native"
 
     def look(self, names: Iterable[str]) -> dict[str, Guest | None]:
         """As they are, of whom the host is asked once."""
@@ -94,12 +74,6 @@ class Guests:
             name: self._as_is(*known[name], seen) if self._ours(name, known, seen) else None
             for name in names
         }
-
-    def names(self) -> list[str]:
-        """The guests that there are."""
-        known = self.kept.look()
-        found = self.look(known)
-        return [name for name, guest in found.items() if guest is not None]
 
     def put(self, want: Guest) -> None:
         """As ``Driver.put``: limits change live, all else by an sshd that is started anew.
@@ -153,10 +127,6 @@ class Guests:
             if name not in ("lo", MANAGEMENT)
         }
 
-    def busy_s(self) -> dict[str, float]:
-        """CPU time of each guest so far."""
-        return {name: cell.busy_s for name, cell in self.cells.look().items()}
-
     def evidence(self, name: str) -> Mapping[str, str]:
         """How the guest is had, and the folder that its programs may use."""
         guest = self.look([name])[name]
@@ -168,10 +138,6 @@ class Guests:
             "system": self.machine.system,
             "folder": str(self.kept.folder(name)),
         }
-
-    def console(self, name: str) -> str:
-        """The last that its sshd said."""
-        return self.kept.console(name)
 
     def _seen(self, names: Iterable[str]) -> _Seen:
         spaces = [self.namespace(name) for name in names]

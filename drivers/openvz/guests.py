@@ -98,6 +98,10 @@ class Guests:
             found[name] = self._as_is(domain_, asked, there, net) if fine and asked else None
         return found
 
+    def console(self, name: str) -> str:
+        """What is left of its console's output."""
+        return self.kept.console(name)
+
     def names(self) -> list[str]:
         """The guests that there are, and those half made."""
         there = self._statuses()
