@@ -188,7 +188,10 @@ def _cells(
         return DASH if value is None else format(value, form)
 
     def reach(found: tuple[float, float] | None) -> str:
-        return f"{found[0]:,.0f} to {found[1]:,.0f}" if found else DASH
+        if found is None:
+            return DASH
+        digits = 0 if found[1] >= 10 else 1  # "1 to 1" would tell nothing
+        return f"{found[0]:,.{digits}f} to {found[1]:,.{digits}f}"
 
     return {
         "workload": summary.workload,

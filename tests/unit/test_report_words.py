@@ -100,6 +100,11 @@ def limited(workload: str, repetition: int, percent: int) -> Sample:
     return replace(one, workload=workload, finding=finding)
 
 
+def test_what_little_a_guest_had_is_told(tmp_path: Path) -> None:
+    (row,) = rows([run_of(tmp_path, sample("netperf-send", 2.5, 1)).path])
+    assert row["per guest"] == "1.0 to 1.5"
+
+
 def test_like_remarks_are_told_once(tmp_path: Path) -> None:
     names = [f"netperf-{way}" for way in ("send", "receive", "both", "rr")]
     samples = [limited(name, n, 91 + 2 * n + i) for i, name in enumerate(names) for n in (1, 2, 3)]
