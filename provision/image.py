@@ -33,7 +33,8 @@ class Image:
 
     ``kernel`` is None for a user's own disk, which boots by itself (and ``cmdline`` is "").
     ``info`` has at least ``format``: ``qcow2``, ``raw``, ``vmdk``, or ``files``, of which ``disk``
-    is the tree, and nothing boots it.
+    is the tree, and nothing boots it. ``packed`` is the kernel as Linux's own boot protocol has it,
+    for what can load no other; None = there is none.
     """
 
     digest: str
@@ -43,6 +44,7 @@ class Image:
     initrd: Path | None
     cmdline: str
     info: Mapping[str, str]
+    packed: Path | None = None
 
     @property
     def tree(self) -> Path:
@@ -83,6 +85,7 @@ def _read(folder: Path) -> Image | None:
             initrd=folder / "initrd",
             cmdline=manifest["cmdline"],
             info=info,
+            packed=packed if (packed := folder / "vmlinuz").exists() else None,
         )
     except (OSError, ValueError, KeyError):
         # a folder that someone else has damaged: the next build makes another

@@ -50,7 +50,7 @@ def check_tools(*, files: bool) -> None:
 def make(
     work: Path, mirror: Mirror, say: Callable[[str], None], lock: int, *, files: bool
 ) -> dict[str, str]:
-    """Make disk.qcow2, vmlinux (or vmlinuz) and initrd in ``work``; says what is in them.
+    """Make disk.qcow2, vmlinuz, vmlinux (unpacked) and initrd in ``work``; says what is in them.
 
     With ``files``, ``tree`` instead, beside the system.tar that it is of. ``lock`` is held by every
     tool too, so that one which outlives us still counts as a builder.
@@ -137,8 +137,9 @@ def _boot(members: Collection[str], read: Callable[[str], bytes], work: Path) ->
     archive = image_boot.initramfs(image_recipe.init(), read(busybox), modules)
     (work / "initrd").write_bytes(archive)
     packed = read(image)
-    unpacked = image_boot.vmlinux(packed)
-    (work / ("vmlinux" if unpacked else "vmlinuz")).write_bytes(unpacked or packed)
+    (work / "vmlinuz").write_bytes(packed)
+    if unpacked := image_boot.vmlinux(packed):
+        (work / "vmlinux").write_bytes(unpacked)
     return {"kernel": version}
 
 

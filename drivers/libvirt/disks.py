@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from threading import Lock
@@ -78,6 +78,7 @@ class Boot:
     kernel: str | None
     initrd: str | None
     cmdline: str
+    packed: str | None = None
 
 
 class Disks:
@@ -180,7 +181,7 @@ class Disks:
         """Whole or not at all: it comes to lie under its digest in one step."""
         store = self.folder.parent / STORE
         final, part = store / image.digest[:16], store / f"part-{uuid4().hex}"
-        files = [f for f in (image.disk, image.kernel, image.initrd) if f is not None]
+        files = [*dict.fromkeys(_files(image))]
         boot = _boot(image, final)
         if not self.there(str(final)):
             size_mib = sum(f.stat().st_size for f in files) >> 20
@@ -208,7 +209,14 @@ def _boot(image: Image, folder: PurePosixPath | None = None) -> Boot:
         at(image.kernel) if image.kernel is not None else None,
         at(image.initrd) if image.initrd is not None else None,
         image.cmdline,
+        at(image.packed) if image.packed is not None else None,
     )
+
+
+def _files(image: Image) -> Iterator[Path]:
+    for file in (image.disk, image.kernel, image.initrd, image.packed):
+        if file is not None:
+            yield file
 
 
 def _spoken(what: str, host: Host, folder: PurePosixPath, error: HostError) -> DriverError:

@@ -170,8 +170,14 @@ def unfit(guest: Guest, machine: Machine, target: Target) -> Iterator[str]:
             f"guests.nic.model: {', '.join(strange)} is emulated, and a {guest.accel} guest has no "
             "such devices; guests.virt: hvm has them, netfront is the one of all"
         )
-    if target.image is not None and target.image.kernel is None and guest.accel == PVH:
+    image = target.image
+    if image is not None and image.kernel is None and guest.accel == PVH:
         yield "guests.virt: a disk that boots itself is started as pv (by pygrub) or as hvm"
+    if image is not None and image.kernel is not None and not image.packed and guest.accel == HVM:
+        yield (
+            "guests.virt: hvm: Xen's QEMU loads a packed kernel only, which this image was built "
+            f"without: provision image remove {image.digest[:16]}; provision image build"
+        )
 
 
 def refuse(want: Guest, machine: Machine) -> None:

@@ -24,7 +24,7 @@ from drivers.linux.links import View, view
 from drivers.xen import direct
 from drivers.xen.domains import Domains, effective
 from drivers.xen.facts import LIVE, Machine, refuse
-from drivers.xen.xml import Body, Seen, domain
+from drivers.xen.xml import HVM, Body, Seen, domain
 from provision.driver import Target
 from provision.errors import DriverError, PreflightError
 from provision.host import Host
@@ -258,7 +258,7 @@ class Guests:
             disk=self.disks.disk(want.name),
             base=seen.base if seen is not None else boot.disk,
             seed=self.disks.seed(want.name) if self.target.identity is not None else None,
-            kernel=boot.kernel,
+            kernel=boot.packed if want.accel == HVM else boot.kernel,
             initrd=boot.initrd,
             cmdline=boot.cmdline,
             ovs=ovs,

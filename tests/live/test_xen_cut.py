@@ -57,6 +57,9 @@ def test_a_guest_dom0_and_traffic(xen: Bed) -> None:
     assert now.share == xl.Share("Domain-0", 0, 512, 95)
     (guest,) = [s for s in now.all_shares if s.domid]
     assert (guest.weight, guest.cap_percent) == (300, 90)
+    links = xen.links()
+    ours = [master for n, master in links.items() if n.startswith("pv") and n.endswith("n1")]
+    assert ours == [links["eth1"]] != [None]
     finding, knobs = xen.run("cut")
     assert finding["guests_mbit"]["vm1"] > 1
     assert finding["dom0_percent"][0] > 5

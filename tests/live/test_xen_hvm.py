@@ -22,6 +22,8 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def lab() -> Iterator[XenLab]:
     with xen_lab(cpu=SVM_CPU) as found:
+        if found.image.packed is None:
+            pytest.fail("the guest image was built without a packed kernel: build it anew")
         yield found
 
 

@@ -85,7 +85,7 @@ def test_an_image_is_built_once_and_found_by_its_recipe(tmp_path: Path, tool: To
     assert built.info["recipe"] == image.recipe_digest()[:16]
     assert left(store) == [built.digest[:16]]
     assert left(built.folder) == ["bin", "disk.qcow2", "initrd", "manifest.json", "vmlinuz"]
-    assert built.kernel == built.folder / "vmlinuz"
+    assert built.kernel == built.packed == built.folder / "vmlinuz"
     assert built.initrd is not None and b"10-crc16.ko" in built.initrd.read_bytes()
     assert {**built.info, "built_at": "", "recipe": ""} == {
         "format": "qcow2", "recipe": "", "debian": "12.9", "kernel": "6.1.0-9-amd64",

@@ -35,6 +35,7 @@ VNIC = Vnic("b1", "netfront", "00:16:3e:00:00:01", "198.18.1.2/24")
 GUEST = Guest("vm1", 2, 512, "d" * 64, VNIC, (VNIC,), "pv")
 EMULATED = replace(GUEST, nics=(replace(VNIC, model="e1000"),))
 OWN_DISK = Image("d" * 64, Path("/i"), Path("/i/disk"), None, None, "", {})
+OLD = replace(OWN_DISK, kernel=Path("/i/vmlinux"), initrd=Path("/i/initrd"))
 TARGET = Target("demo", Path("/nowhere"))
 
 
@@ -72,6 +73,8 @@ def test_a_guest_that_can_be_is_not() -> None:
     facts.refuse(replace(GUEST, pins=("0", "3"), weight=65535, cap_percent=200), MACHINE)
     facts.refuse(replace(EMULATED, accel="hvm"), MACHINE)
     assert not [*facts.unfit(replace(EMULATED, accel="hvm"), MACHINE, TARGET)]
+    built = replace(TARGET, image=replace(OLD, packed=Path("/i/vmlinuz")))
+    assert not [*facts.unfit(replace(GUEST, accel="hvm"), MACHINE, built)]
 
 
 @pytest.mark.parametrize(
@@ -81,6 +84,7 @@ def test_a_guest_that_can_be_is_not() -> None:
         (replace(GUEST, management=replace(VNIC, switch="a" * 16)), TARGET, "at most 15 letters"),
         (GUEST, replace(TARGET, start="restore"), "auto boots them"),
         (replace(GUEST, accel="pvh"), replace(TARGET, image=OWN_DISK), "as pv .* or as hvm"),
+        (replace(GUEST, accel="hvm"), replace(TARGET, image=OLD), "image remove d{16}; .* build"),
     ],
 )  # fmt: skip
 def test_the_plan_says_what_would_work(guest: Guest, target: Target, says: str) -> None:

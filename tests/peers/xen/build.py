@@ -58,8 +58,9 @@ def store(image: Image) -> Path:
             shutil.rmtree(work, ignore_errors=True)
             target = work / "tree/.images" / image.digest[:16]
             target.mkdir(parents=True)
-            for file in (image.disk, image.kernel, image.initrd):
-                _place(file, target / file.name, 0o644)
+            for file in (image.disk, image.kernel, image.initrd, image.packed):
+                if file is not None:
+                    _place(file, target / file.name, 0o644)
             words = ("mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-d", "tree")
             _run(work, *words, "disk", "2G")
             (work / "disk").rename(found)
