@@ -61,7 +61,7 @@ def test_a_guest_dom0_and_traffic(xen: Bed) -> None:
     ours = [master for n, master in links.items() if n.startswith("pv") and n.endswith("n1")]
     assert ours == [links["eth1"]] != [None]
     finding, knobs = xen.run("cut")
-    assert finding["guests_mbit"]["vm1"] > 1
+    assert finding["guests_mbit"]["vm1"] > 0.1
     assert finding["dom0_percent"][0] > 5
     assert sum(finding["irqs_per_s"]) > 0
     assert (knobs["dom0.weight"], knobs["dom0.pin"]) == ("512", "1")

@@ -26,7 +26,7 @@ ONE = "vcpus: 1, pin: 0, weight: 512, cap_percent: 80, irq_affinity: 0"
 def flows(finding: dict[str, Any], vcpus: int) -> None:
     """Traffic of both guests, dom0's CPU and interrupts over the window, and what they say."""
     assert set(finding["guests_mbit"]) == {"vm1", "vm2"}
-    assert all(mbit > 1 for mbit in finding["guests_mbit"].values()), finding
+    assert all(mbit > 0.1 for mbit in finding["guests_mbit"].values()), finding
     busy, irqs = finding["dom0_percent"], finding["irqs_per_s"]
     assert len(busy) == vcpus
     assert max(busy) > 5
@@ -145,7 +145,7 @@ def test_open_vswitch(xen: Bed) -> None:
         assert len(ports) == 2
         assert "eth1" in ports
         finding, _ = xen.run("ovs")
-        assert finding["guests_mbit"]["vm1"] > 1
+        assert finding["guests_mbit"]["vm1"] > 0.1
         typed("down", "-n", "ovs", timeout_s=UP_S)
         assert not host.run("ovs-vsctl", "list-br").split()
     finally:
