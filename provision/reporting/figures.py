@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from provision.errors import WorkloadError
 from provision.measuring.capture import Capture, Stream, load
 from provision.measuring.results import Sample
+from provision.measuring.verdict import Finding
 from provision.measuring.workloads import read
 from provision.reporting.bars import throughput
 from provision.reporting.busy import cpu
@@ -67,6 +68,13 @@ def _steps(stream: Stream) -> tuple[list[float], list[float]]:
     return [interims[0].begin_s, *(i.end_s for i in interims)], [i.rate for i in interims]
 
 
+def _called(stream: Stream, finding: Finding) -> str:
+    """A flow's name; what sends all frames is called by whom they are for."""
+    if stream.pair in finding.shares:
+        return stream.pair
+    return "all guests" if finding.forwarded else "neighbours"
+
+
 def _series(name: str, which: str, sample: Sample, capture: Capture) -> Drawing:
     figure = Figure(figsize=(7.5, 3.0))
     axes = figure.add_subplot()
@@ -78,7 +86,7 @@ def _series(name: str, which: str, sample: Sample, capture: Capture) -> Drawing:
         edges, rates = _steps(stream)
         if rates:
             axes.stairs(rates, [at_s - zero for at_s in edges], color=colour, linewidth=1.1,
-                        baseline=None, label=stream.pair if few else None)  # fmt: skip
+                        baseline=None, label=_called(stream, finding) if few else None)  # fmt: skip
     axes.set_xlabel("seconds since the common window opened")
     axes.set_ylabel(finding.measure)
     axes.margins(x=0.02, y=0.1)

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from provision.measuring.capture import load
 from provision.measuring.results import WORDS, Run, Sample, Subject
+from provision.measuring.workloads.netperf_words import parse
 from provision.reporting import document, remarks, rows, terminal, write
+from provision.reporting.figures import _called
 from provision.reporting.words import grouped, together
 from tests.unit.streams import sample
 from tests.unit.test_report import Page
@@ -161,3 +164,11 @@ def test_figures_are_readable_however_much_was_measured(
         assert all(below - above > 12 for (above, _), (below, _) in pairwise(lines)), "of 9 points"
         told += [name for _, name in lines]
     assert told == names
+
+
+def test_a_line_is_called_by_whom_its_frames_are_for() -> None:
+    streams = load(Path(__file__).parent / "netperf" / "streams.json", parse).streams
+    own, other = streams[0], replace(streams[0], pair="packets.py")
+    plain = sample("netperf-send", 100, 1).finding
+    assert [_called(s, plain) for s in (own, other)] == ["vm1", "neighbours"]
+    assert _called(other, forwarding(1).finding) == "all guests"
