@@ -188,6 +188,21 @@ def test_cut_short_before_the_checkpoint(shell: Shell) -> None:
     shell("down", "-n", "test")
 
 
+def test_a_guest_whose_clock_is_stepped_makes_no_valid_sample(shell: Shell) -> None:
+    shell("up", "--vms", "1", "--rate", "40mbit", "-n", "test")
+    process = shell.start("run", "netperf-send", "-n", "test", "--seconds", "2", "--repeat", "1",
+                          "--json")  # fmt: skip
+    until(process, "of traffic")
+    shell("ssh", "-n", "test", "vm1", "--", "date -s @$(($(date +%s) + 60))")
+    said, _ = process.communicate(timeout=240)
+    first, *_, last = json.loads(said)["runs"][0]["samples"]
+    reasons = first["finding"]["reasons"]
+    assert [r for r in reasons if r.startswith("vm1: its clock was stepped by +")], reasons
+    assert last["valid"], last["finding"]["reasons"]
+    assert last["finding"]["clocks_ms"]["vm1"][0] > 50_000
+    shell("down", "-n", "test")
+
+
 def test_a_guest_that_was_shut_down_is_seen_and_mended(shell: Shell) -> None:
     shell("up", "--vms", "1", "-n", "test")
     subprocess.run(["virsh", "-q", "-c", URI, "destroy", "test-vm1"], check=True)
