@@ -61,6 +61,8 @@ class Clocks:
 
     def look(self) -> dict[str, Reading]:
         """Each guest's clock now; without those that do not tell it."""
+        for name in [n for n, session in self._sessions.items() if session.poll() is not None]:
+            self._end(name)  # the guest was made anew meanwhile
         fresh = self.hosts.keys() - self._sessions.keys()
         for name in fresh:
             self._begin(name)
