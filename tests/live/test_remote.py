@@ -17,6 +17,7 @@ from drivers.linux.script import Script
 from drivers.linux.shaping import shape
 from provision.host import Host
 from tests.live.conftest import Shell
+from tests.live.oslevel import killed_while_it_makes
 
 pytestmark = pytest.mark.live
 GENERATOR = "pvremote-lg"
@@ -181,6 +182,23 @@ def test_the_bare_host_has_the_guests_nics_in_turn(far: Shell) -> None:
     assert "as asked" in far("verify", "-n", "remote").stdout
     assert far.json("up", "-n", "remote")["changed"] == []
     far("down", "-n", "remote")
+    assert _settings() == before
+
+
+def test_killed_in_the_bare_hosts_turn_the_nics_are_put_back(far: Shell) -> None:
+    before = _settings()
+    _containers(far)
+    words = ("run", "netperf-send", "-n", "remote", "--seconds", "1", "--with-native")
+    killed_while_it_makes(far, "guest/vm", *words)
+    assert "uplink" in far("status", "-n", "remote", code=7).stdout
+    far("down", "-n", "remote-native")
+    done = far.json("up", "-n", "remote")
+    assert all(line.startswith("~ switch/") for line in done["changed"]) and done["changed"]
+    killed_while_it_makes(far, "guest/vm", *words)
+    told = far("down", "-n", "remote", code=6).stderr
+    assert "has address 198.18.1.2/24" in told
+    for name in ("remote-native", "remote"):
+        far("down", "-n", name)
     assert _settings() == before
 
 
