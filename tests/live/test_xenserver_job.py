@@ -11,6 +11,7 @@ import pytest
 
 from provision import journal
 from tests.live.conftest import Shell, a_stranger_is_refused, a_wrong_password_is_told
+from tests.live.nics import each_carries_its_stream
 from tests.peers.sshd import behind_ssh
 from tests.peers.xapi.lab import XapiLab, xapi_lab
 from tests.peers.xapi.xen import Xen
@@ -147,11 +148,12 @@ def test_the_whole_day(bed: Bed) -> None:
 def test_emulated_nics_and_cables_that_are_crossed(bed: Bed) -> None:
     """The guests see what their VMs were given, and a wrong uplink is found out from inside."""
     spec = bed.spec("emulated", nic="rtl8139")
-    built = bed.shell.json("up", "-f", str(spec), "--vms", "1")
+    built = bed.shell.json("up", "-f", str(spec), "--vms", "1", "--set", "guests.nics_each=2")
     nics = built["guests"]["vm1"]["nics"]
     assert {nic["driver"] for nic in nics} == {"8139cp"}
     assert {nic["pci_id"] for nic in nics} == {"10ec:8139"}
     assert built["guests"]["vm1"]["pv_drivers"] == "no agent has reported"
+    each_carries_its_stream(bed.shell, "emulated", 2)
     bed.shell("down", "-n", "emulated")
     text = spec.read_text()
     spec.write_text(text.replace("ports: [lg1, lg2]", "ports: [lg2, lg1]"))
