@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,6 +12,8 @@ from tests.peers.xen.lab import XenLab
 
 ROOT = Path(__file__).parents[3]
 AT = "/root/inside"
+#: as pip would install it there: dom0 has this Python too, and Debian's pydantic is of another time
+NEEDED = ("annotated_types", "pydantic", "pydantic_core", "typing_extensions", "typing_inspection")
 #: argv: the image's digest, and its files' names
 PROGRAM = """
 import sys
@@ -63,6 +66,13 @@ def in_dom0(lab: XenLab) -> str:
             for package in ("provision", "drivers"):
                 for file in sorted((ROOT / package).rglob("*.py")):
                     tar.add(file, file.relative_to(ROOT))
+            for package in NEEDED:
+                found = find_spec(package)
+                assert found is not None
+                assert found.origin is not None
+                file = Path(found.origin)
+                where = file.parent if found.submodule_search_locations else file
+                tar.add(where, where.name)
             data = PROGRAM.encode()
             info = tarfile.TarInfo("program.py")
             info.size = len(data)
