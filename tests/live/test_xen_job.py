@@ -149,6 +149,8 @@ def test_open_vswitch(xen: Bed) -> None:
         typed("down", "-n", "ovs", timeout_s=UP_S)
         assert not host.run("ovs-vsctl", "list-br").split()
     finally:
+        # while there is one that lets go of eth1
+        typed("down", "--yes", "-n", "ovs", code=None, timeout_s=UP_S)
         host.run("systemctl", "stop", "openvswitch-switch", timeout_s=120)
         host.run("ip", "link", "del", "ovs-system", check=False)
 
