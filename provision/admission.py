@@ -45,8 +45,8 @@ def unfit(spec: Spec, facts: Facts) -> Iterator[str]:
     elif spec.switch.type is not None and spec.switch.type not in facts.switch_flavours:
         have = ", ".join(facts.switch_flavours) or "none at all"
         yield f"switch.type: {hv} has no switch of type {spec.switch.type!r}; it has: {have}"
-    for path, reason in facts.cannot.items():
-        if _asked(spec, path):
+    for path, reason in ({"guests.os": facts.windows} | dict(facts.cannot)).items():
+        if reason and _asked(spec, path):
             yield f"{_as_written(path)}: not on {hv}: {reason}"
     irqs = {cpu for one in irq_affinity(spec, 1) for cpu in cpus(one)}
     lists = {"dom0.pin": spec.dom0.pin, "dom0.irq_affinity": cpu_list(irqs) or None}

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 MODEL, SWITCH, CHECKPOINT = "guests.nic.model", "switch.type", "checkpoint"
 MANAGEMENT = "management.bridge"
 NICS = "guests.nics_each"
+OS = "guests.os"
+#: why there are no Windows guests, where a driver says nothing else
+NO_WINDOWS = "no seed that a Windows guest reads is made there; Hyper-V's guests may be Windows"
+SAME_KERNEL = "its guests run on the host's own kernel"
 
 
 class Answer(StrEnum):
@@ -42,8 +46,9 @@ class Capabilities:
     attributes are named (``guests.nic.rate_mbit``), with the value where one value alone is meant
     (``switch.type=ovs``): ``refused`` says why not, ``reboots`` what restarts the host,
     ``depends`` what the host must have. ``management`` is why guests need an existing network,
-    ``checkpoint`` why they cannot be brought back to clean, "" = they can. ``files``: the image's
-    files are all that guests need of it, and no disk. ``imagined``: there is no such hypervisor.
+    ``checkpoint`` why they cannot be brought back to clean, "" = they can; ``windows`` why they
+    cannot be Windows. ``files``: the image's files are all that guests need of it, and no disk.
+    ``imagined``: there is no such hypervisor.
     """
 
     nic_models: Mapping[str, NicModel]
@@ -54,6 +59,7 @@ class Capabilities:
     depends: Mapping[str, str] = field(default_factory=dict)
     management: str = ""
     checkpoint: str = ""
+    windows: str = NO_WINDOWS
     most_nics: int = 15
     files: bool = False
     imagined: bool = False
@@ -73,4 +79,6 @@ class Capabilities:
         if path == SWITCH and value not in self.switches:
             have = ", ".join(self.switches) or "none, its guests are on their uplinks"
             return f"its switches are: {have}"
+        if path == OS and value == "windows":
+            return self.windows
         return {MANAGEMENT: self.management, CHECKPOINT: self.checkpoint}.get(path, "")

@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
+from provision.capabilities import NO_WINDOWS
 from provision.resources import Guest, Key, Resource, StartMode, Tuning
 
 if TYPE_CHECKING:
@@ -31,11 +32,11 @@ class Change(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NicModel:
-    """A vNIC model and what proves it inside a Linux guest.
+    """A vNIC model and what proves it inside a guest.
 
     ``pci_ids`` are ``vendor:device`` in hex, () where the NIC is no PCI function or a piece of
-    whatever hardware the host has; ``drivers`` as ``ethtool -i`` names them, () where that
-    depends on the hardware too. ``mtu`` is the most it carries; ``direct``: a piece of
+    whatever hardware the host has; ``drivers`` as ``ethtool -i`` and Windows name them, () where
+    that depends on the hardware too. ``mtu`` is the most it carries; ``direct``: a piece of
     its uplink itself, with no switch between, and with a state that no checkpoint has;
     ``whole``: all of its uplink, with that one's own MAC.
     """
@@ -145,8 +146,8 @@ class Facts:
     many vNICs a guest may have besides its management's; ``mac_prefix`` is three octets, of which
     guests' MACs use the lower quarter, "" = NICs keep their own; ``simulated`` guests have no
     inside that could be checked. ``checkpoint`` is why guests cannot be brought back to clean, "" =
-    they can; ``limits`` is what holds guests to their CPUs and memory: the machine that each has,
-    or the host's control groups.
+    they can; ``windows`` is why they cannot be Windows; ``limits`` is what holds guests to their
+    CPUs and memory: the machine that each has, or the host's control groups.
     """
 
     hypervisor: str
@@ -175,6 +176,7 @@ class Facts:
     mac_prefix: str = "52:54:00"
     simulated: bool = False
     checkpoint: str = ""
+    windows: str = NO_WINDOWS
     limits: Literal["machine", "groups"] = "machine"
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,12 @@ from provision.session import access_of
 from provision.spec import Spec
 from provision.state import State, sockets
 from provision.testbed import Link, namespace_of, of_guests
+from provision.windows import guest as windows_guest
 
+LINUX: Mapping[str, Any] = {
+    "ansible_python_interpreter": "/usr/bin/python3",
+    "provision_os": "linux",
+}
 GENERATOR, HYPERVISOR = "load-generator", "hypervisor"
 LINKS = "links"  # the journal's subject under which ``up`` leaves them
 _HOST = r"\[.+\]|[^:\[]+|[^:\[]*:[^\[]*:[^\[]*"  # an IPv6 address needs no brackets without a port
@@ -51,8 +56,10 @@ def of(journal: Journal, state: State, spec: Spec) -> dict[str, Any]:
     facts = journal.facts()
     guests = {r.name: r for r in journal.wants().values() if isinstance(r, Guest)}
     access = access_of(state, spec)
+    given = spec.guests.netserver
+    netserver = given.model_dump() if given is not None else None
     hosts = {
-        name: _guest(access, guests[name], own, facts.get(name, {}))
+        name: _guest(access, guests[name], own, facts.get(name, {}), netserver)
         for name, own in of_guests(links).items()
         if name in guests
     }
@@ -60,12 +67,19 @@ def of(journal: Journal, state: State, spec: Spec) -> dict[str, Any]:
         "all": {
             "vars": {"provision_testbed": spec.name, "provision_hypervisor": spec.hypervisor.type},
             "children": {
+                **_windows(guests, hosts),
                 "guests": {"hosts": hosts},
                 "loadgenerators": {"hosts": {GENERATOR: _generator(state, spec, links)}},
                 **_hypervisors(spec),
             },
         }
     }
+
+
+def _windows(guests: Mapping[str, Guest], hosts: Iterable[str]) -> dict[str, Any]:
+    """The group of the guests that are; their variables are with all guests'."""
+    found = [name for name in hosts if guests[name].os == "windows"]
+    return {"windows": {"hosts": {name: {} for name in found}}} if found else {}
 
 
 def _hypervisors(spec: Spec) -> dict[str, Any]:
@@ -75,21 +89,32 @@ def _hypervisors(spec: Spec) -> dict[str, Any]:
 
 
 def _guest(
-    access: Access, guest: Guest, links: Sequence[Link], seen: Mapping[str, Any]
+    access: Access,
+    guest: Guest,
+    links: Sequence[Link],
+    seen: Mapping[str, Any],
+    netserver: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """What tells of one link tells of the guest's first; ``provision_links`` has them all."""
     link, nic = links[0], guest.nics[0]
+    is_windows = guest.os == "windows"
+    system = windows_guest.variables(netserver) if is_windows else LINUX
     return {
         "ansible_host": address(guest),
         "ansible_user": access.user,
-        "ansible_become": access.user != "root",
+        "ansible_become": access.user != "root" and not is_windows,
         "ansible_ssh_private_key_file": str(access.key),
         "ansible_ssh_common_args": shlex.join(access.options()),
-        "ansible_python_interpreter": "/usr/bin/python3",
+        **system,
         "netperf_address": link.guest_address.split("/")[0],
         "netperf_control_port": link.control_port,
         "netperf_endpoints": [
-            {"address": one.guest_address.split("/")[0], "port": one.control_port} for one in links
+            {
+                "address": one.guest_address.split("/")[0],
+                "port": one.control_port,
+                "client": one.client_address.split("/")[0],
+            }
+            for one in links
         ],
         "provision_links": [_link(one, own) for one, own in zip(links, guest.nics, strict=True)],
         "provision_link": link.number,

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from provision import registry
-from provision.capabilities import CHECKPOINT, MANAGEMENT, MODEL, NICS, SWITCH, Can, Capabilities
+from provision.capabilities import (
+    CHECKPOINT,
+    MANAGEMENT,
+    MODEL,
+    NICS,
+    OS,
+    SWITCH,
+    Can,
+    Capabilities,
+)
 from provision.errors import PreflightError
 
 #: the spec's paths that drivers answer differently, by the table's sections
@@ -21,6 +30,7 @@ PATHS: Mapping[str, tuple[str, ...]] = {
         "guests.memory_reserve_mib",
         "guests.latency",
         "guests.nic.rate_mbit",
+        f"{OS}=windows",
         CHECKPOINT,
     ),
     "dom0, or the host itself": (
@@ -97,7 +107,7 @@ def _rows(found: Mapping[str, Capabilities]) -> Iterator[Row]:
         yield row("Switches (dom0's network backend)", SWITCH, switch)
     for section, paths in PATHS.items():
         for path in paths:
-            yield row(section, path)
+            yield row(section, *path.split("="))
     yield row("Access", MANAGEMENT)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from provision.access import address
 from provision.errors import HostError, Mismatch, WorldError
+from provision.host import Host
 from provision.resources import Guest, key
 from provision.session import Session
 from provision.testbed import Testbed
@@ -81,7 +82,7 @@ def _inside(session: Session, testbed: Testbed, guest: Guest) -> tuple[dict[str,
     seen: dict[str, Any] = {"name": guest.name}
     try:
         wait_ready(host, address(guest), timeout_s=session.spec.guests.ready_s, stop=session.stop)
-        seen |= inspect(host)
+        seen |= _look(guest, host)
         wrong = inside(guest, seen, session.driver.facts)
         if session.driver.facts.bare:
             seen["nics"] = own_nics(guest, seen)
@@ -94,6 +95,15 @@ def _inside(session: Session, testbed: Testbed, guest: Guest) -> tuple[dict[str,
     else:
         session.progress(f"{guest.name} inside", "done", seen["kernel"])
     return seen, wrong
+
+
+def _look(guest: Guest, host: Host) -> dict[str, Any]:
+    """What the guest sees of itself, whatever its system."""
+    if guest.os == "windows":
+        from provision.windows.guest import inspect as of_windows
+
+        return of_windows(host)
+    return inspect(host)
 
 
 def _reached(session: Session, testbed: Testbed, guest: Guest) -> list[str]:

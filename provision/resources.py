@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 StartMode = Literal["auto", "restore", "boot"]
 Latency = Literal["normal", "high"]
 Virt = Literal["pv", "pvh", "hvm", "host", "namespace"]
+Os = Literal["linux", "windows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ class Guest:
     has one CPU list per vCPU, () = unpinned; ``weight`` 256 is normal; ``cap_percent`` and
     ``reserve_percent`` are of one CPU, None = no cap and nothing kept; ``latency`` ``high`` asks
     the hypervisor to schedule for it; ``accel`` is what executes the guest's instructions
-    (``kvm``, ``tcg``, …).
+    (``kvm``, ``tcg``, …); ``os`` is the sort of system that its seed is for.
     """
 
     kind: ClassVar[str] = "guest"
@@ -136,6 +137,7 @@ class Guest:
     reserve_percent: int | None = None
     memory_reserve_mib: int | None = None
     latency: Latency = "normal"
+    os: Os = "linux"
     running: bool = True
 
 

@@ -37,6 +37,8 @@ from provision.spec.own import digest
 from provision.spec.words import faults, path
 from provision.testbed import Link, of_guests
 
+NO_LONGER = "install-end.yml"  # a Windows guest's firewall is shut again after a run
+
 
 @dataclass(frozen=True, slots=True)
 class Done:
@@ -169,6 +171,7 @@ def _prepare(session: Session, chosen: Sequence[Workload], prefix: str) -> _Read
     links, facts = inventory.links_of(journal), journal.facts()
     guests = _running(session)
     _fit(spec.name, guests, chosen)
+    _serving(spec)
     hosts = inventory.of(journal, session.state, spec)
     machines = _machines(session, links, guests)
     clocks = Clocks({g.name: machines[g.name][0] for g in guests if g.name in machines})
@@ -226,7 +229,7 @@ def _machines(
         found["the hypervisor's host"] = (session.driver.host, [link.uplink for link in links])
     if not session.driver.facts.simulated:
         facts = session.journal.facts()
-        for guest in guests:
+        for guest in (g for g in guests if g.os == "linux"):
             own = {guest.management.mac, *(nic.mac for nic in guest.nics)}
             seen = facts.get(guest.name, {}).get("nics", ())
             nics = [nic["name"] for nic in seen if nic["mac"] in own]
@@ -263,6 +266,15 @@ def _fit(testbed: str, guests: Sequence[Guest], chosen: Sequence[Workload]) -> N
                 f"{one.name} needs {one.nics_each} NICs in each guest: {', '.join(short)}",
                 hint=f"provision up -n {testbed} --set guests.nics_each={one.nics_each}",
             )
+
+
+def _serving(spec: Spec) -> None:
+    """Raises UserError where nobody said which netserver Windows guests are to run."""
+    if spec.guests.os == "windows" and spec.guests.netserver is None:
+        raise UserError(
+            "guests.netserver: Windows has no package of netperf; name a netserver.exe",
+            hint="guests.netserver: {file: PATH, sha256: ITS SHA-256}, then provision up again",
+        )
 
 
 def _install(
@@ -303,7 +315,10 @@ def _ready(session: Session, player: Player, before: Before, what: str) -> Playe
 
 def _put_back(session: Session, bench: Bench, chosen: Sequence[Workload]) -> None:
     """The guests as they were before the samples, even where those were cut short."""
-    for playbook in dict.fromkeys(p for one in chosen for p in one.after):
+    after = [p for one in chosen for p in one.after]
+    if session.spec.guests.os == "windows":
+        after.append(NO_LONGER)
+    for playbook in dict.fromkeys(after):
         what = playbook.removesuffix(".yml")
         try:
             Player(bench.run.path, bench.inventory).play(playbook, what, {}, 300)
@@ -315,11 +330,11 @@ def _put_back(session: Session, bench: Bench, chosen: Sequence[Workload]) -> Non
 def _pushed(session: Session) -> dict[str, str]:
     """The guests' own netperf lies beside their image: the load generator gets the same bytes.
 
-    Guests without an image get them too, so that figures from all hypervisors are of one netperf.
+    Guests without an image get them too, so that figures from all hypervisors are of one netperf;
+    beside Windows guests, who have none that runs there, the load generator does.
     """
-    image = session.image
-    if image is None and session.driver.facts.bare:
-        store = session.state.images
+    image, store = session.image, session.state.images
+    if image is None and (session.driver.facts.bare or session.spec.guests.os == "windows"):
         image = images.find(store) or images.find(store, files=True)
     beside = image.folder / "bin" if image else None
     return {"netperf_push": str(beside)} if beside and beside.is_dir() else {}

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Interface
 
 from provision.errors import UserError
-from provision.resources import Guest
+from provision.resources import Guest, Os
 
 MAGIC = "provision-identity 1"
 SYSTEM_AREA = 32768
@@ -42,7 +42,7 @@ class Identity:
     """All by which a guest differs from its brothers. ``host_key`` is private: OpenSSH's PEM text.
 
     ``seed`` is fresh randomness, at least 32 bytes; ``user`` is who may log in with
-    ``authorized_key`` besides root.
+    ``authorized_key`` besides root; ``os`` is the system that is to read it.
     """
 
     hostname: str
@@ -51,6 +51,7 @@ class Identity:
     host_key: str = field(repr=False)
     nics: tuple[Nic, ...] = ()
     user: str = "root"
+    os: Os = "linux"
     seed: bytes = field(default_factory=lambda: secrets.token_bytes(64), repr=False)
 
     def __post_init__(self) -> None:
@@ -74,7 +75,7 @@ def _faults(identity: Identity) -> list[str]:
         identity.host_key,
     ):
         found.append("the host key is not a private key of OpenSSH")
-    if not re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", identity.user):
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]{0,31}", identity.user):
         found.append(f"{identity.user!r} is no user's name")
     if len(identity.seed) < 32:
         found.append("a seed has 32 bytes or more")
@@ -105,7 +106,7 @@ def identity(guest: Guest, authorized_key: str, host_key: str, user: str = "root
     ]
     text = f"provision {guest.name} {guest.management.mac}"
     machine_id = hashlib.sha256(text.encode()).hexdigest()[:32]
-    return Identity(guest.name, machine_id, authorized_key, host_key, tuple(nics), user)
+    return Identity(guest.name, machine_id, authorized_key, host_key, tuple(nics), user, guest.os)
 
 
 def document(identity: Identity, clock_s: float | None = None) -> str:
@@ -126,7 +127,11 @@ def document(identity: Identity, clock_s: float | None = None) -> str:
 
 
 def nocloud(identity: Identity) -> Mapping[str, str]:
-    """The three files of a NoCloud seed, by name. JSON is YAML, and needs no care in quoting."""
+    """The files of a NoCloud seed, by name. JSON is YAML, and needs no care in quoting."""
+    if identity.os == "windows":
+        from provision.windows import guest
+
+        return guest.seed(identity)
     user: dict[str, object] = {
         "name": identity.user,
         "ssh_authorized_keys": [identity.authorized_key],
@@ -169,7 +174,7 @@ def nocloud(identity: Identity) -> Mapping[str, str]:
 
 
 def iso(identity: Identity) -> bytes:
-    """The seed disk: ISO 9660 with the label ``cidata``, our document before it."""
+    """The seed disk: ISO 9660 with the label ``cidata``; for our image our document before it."""
     import pycdlib
 
     disc = pycdlib.PyCdlib()
@@ -182,6 +187,8 @@ def iso(identity: Identity) -> bytes:
     out = io.BytesIO()
     disc.write_fp(out)
     disc.close()
+    if identity.os == "windows":
+        return out.getvalue()
     image = bytearray(out.getvalue())
     area = document(identity).encode()
     if len(area) > SYSTEM_AREA:

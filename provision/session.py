@@ -103,7 +103,7 @@ def access_of(state: State, spec: Spec) -> Access:
     far = parts.netloc and parts.scheme.endswith("ssh") and spec.management.bridge is None
     key = parse_qs(parts.query).get("keyfile") if far else None
     return Access(
-        state.folder(spec.name) / "keys", spec.guests.user,
+        state.folder(spec.name) / "keys", spec.guests.login,
         jump=f"ssh://{parts.netloc}" if far else "", jump_key=Path(key[0]) if key else None,
     )  # fmt: skip
 

@@ -248,4 +248,5 @@ def _guest(spec: Spec, facts: Facts, image: str, links: Sequence[Link]) -> Guest
         reserve_percent=cpu.reserve_percent,
         memory_reserve_mib=guests.memory_reserve_mib,
         latency=guests.latency,
+        os=guests.os,
     )

@@ -120,7 +120,7 @@ def wait_ready(host: Host, address: str, *, timeout_s: float, stop: Flag) -> Non
         try:
             if _direct(host):
                 _banner(address, min(left_s, 5))
-            host.run("true", timeout_s=max(left_s, 1))
+            host.run("exit", timeout_s=max(left_s, 1))  # a word that Windows' shells have too
         except (OSError, Unreachable) as e:
             last = str(e)
             if "Permission denied" in last or "verification failed" in last:

@@ -74,6 +74,7 @@ class Container(Hosted[Guests]):
             kinds=frozenset({Guest.kind, Tuning.kind}) | self.net.kinds,
             uplinks=self.net.uplinks(),
             addresses=self.net.addresses(),
+            windows=CAPABILITIES.windows,
             cannot={**CAPABILITIES.refused, **self.tuning.knobless(), **lost},
             change=CHANGE,
             parallel={Guest.kind: 2 * machine.cpus},

@@ -8,7 +8,7 @@ from drivers.linux.cells import LIVE, NEEDS
 from drivers.linux.net import CHANGE as NET_CHANGE
 from drivers.linux.net import FLAVOURS
 from drivers.linux.tuning import NEEDS as TUNING_NEEDS
-from provision.capabilities import SWITCH, Capabilities
+from provision.capabilities import SAME_KERNEL, SWITCH, Capabilities
 from provision.driver import Change, NicModel
 
 VETH, CONTAINER = "veth", "container"
@@ -16,6 +16,7 @@ CAPABILITIES = Capabilities(
     nic_models={VETH: NicModel(VETH, (), (VETH,))},
     words={"paravirtual": VETH},
     switches=FLAVOURS,
+    windows=SAME_KERNEL,
     refused={
         "guests.start": "a container starts within a second, and from nothing saved",
         "guests.user": "a container's login is root's",

@@ -223,6 +223,7 @@ class Hyperv:
             unfit=self.fit.unfit,
             most_nics=fit.CAPABILITIES.most_nics,
             management=fit.CAPABILITIES.management,
+            windows=fit.CAPABILITIES.windows,
             mac_prefix=MAC_PREFIX,
         )
 

@@ -80,6 +80,7 @@ CAPABILITIES = Capabilities(
     reboots={"dom0.vcpus": "minroot: bcdedit's hypervisorrootproc"},
     depends={"guests.cpu.pin": "Microsoft's CpuGroups.exe; one set of CPUs for a guest"},
     management=MANAGEMENT,
+    windows="",
     most_nics=MOST_NICS,
 )
 

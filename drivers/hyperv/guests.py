@@ -117,7 +117,7 @@ class Guests:
             "started": self._started.get(name, BOOTED),
             "machine": f"generation {seen.generation}, version {seen.version}",
             "integration": seen.heartbeat or "silent",
-            "identity": "by a NoCloud seed disk",
+            "identity": f"by a NoCloud seed disk, for {seen.guest.os}",
         }
 
     def _put(self, want: Guest) -> None:
@@ -153,7 +153,7 @@ class Guests:
         want, testbed = plan.want, self.target.testbed
         have = seen.guest
         differ = {*changed(have, want)}
-        if seen.half or "image" in differ or seen.generation != words.generation(want):
+        if seen.half or differ & {"image", "os"} or seen.generation != words.generation(want):
             self._drop(want.name)
             self._make(plan)
         elif differ == {"running"}:

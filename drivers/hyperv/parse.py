@@ -8,9 +8,10 @@ from typing import Any
 
 from drivers.hyperv import words
 from drivers.hyperv.ops import Row
-from provision.resources import Guest, Vnic
+from provision.resources import Guest, Os, Vnic
 
 RUNNING, OFF, SAVED = "Running", "Off", "Saved"
+WINDOWS: Os = "windows"
 OURS = "provision"  # the name of each of our checkpoints
 VM = (
     "Id", "Name", "State", "Generation", "ProcessorCount", "MemoryStartup", "DynamicMemoryEnabled",
@@ -133,6 +134,7 @@ def _seen(
         reserve_percent=words.share_ours(
             int(processor.get("Reserve", 0)), vcpus, 0, told.get("reserve")
         ),
+        os=WINDOWS if told.get("os") == WINDOWS else "linux",
         running=vm["State"] == RUNNING,
     )
     return Seen(

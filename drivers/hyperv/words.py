@@ -22,8 +22,9 @@ FOLDER = "provision"
 MAC_PREFIX = "00:15:5d"
 LEAST_MTU, MOST_MTU, HEADER = 1500, 9000, 14
 MODELS: Mapping[str, NicModel] = {
-    SYNTHETIC: NicModel(SYNTHETIC, (), ("hv_netvsc",), MOST_MTU),
-    LEGACY: NicModel(LEGACY, ("1011:0009",), ("tulip",), LEAST_MTU),  # DEC 21140
+    SYNTHETIC: NicModel(SYNTHETIC, (), ("hv_netvsc", "netvsc", "netvsc63"), MOST_MTU),
+    # DEC 21140; the others are Windows', as its own is
+    LEGACY: NicModel(LEGACY, ("1011:0009",), ("tulip", "dc21x4", "dc21x4vm"), LEAST_MTU),
 }
 WORDS = {"paravirtual": SYNTHETIC, "emulated": LEGACY}
 NORMAL, NORMAL_HERE = 256, 100
@@ -153,6 +154,7 @@ def notes(testbed: str, guest: Guest, *, half: bool = False) -> str:
         "cap": guest.cap_percent,
         "reserve": guest.reserve_percent,
         "pins": list(guest.pins),
+        "os": guest.os,
         "nics": [[v.mac, v.address, v.mtu] for v in (guest.management, *guest.nics)],
     } | ({"half": True} if half else {})
     return f"{_about(testbed)} {BEGIN} {json.dumps(record, separators=(',', ':'))}"

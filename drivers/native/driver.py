@@ -148,6 +148,7 @@ class Native:
             kinds=frozenset({Guest.kind, Tuning.kind, Uplink.kind}),
             uplinks=self._uplinks(),
             addresses=self.net.addresses(),
+            windows=CAPABILITIES.windows,
             cannot={**CAPABILITIES.refused, **self.tuning.knobless(), **lost},
             change=CHANGE,
             knobs=self.tuning.knobs(),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from drivers.linux.cells import LIVE, NEEDS
 from drivers.linux.tuning import NEEDS as TUNING_NEEDS
 from drivers.linux.tuning import SYSCTL
-from provision.capabilities import Capabilities
+from provision.capabilities import SAME_KERNEL, Capabilities
 from provision.driver import Change, Dom0, NicModel, UplinkFacts, host_tunings
 from provision.resources import Tuning
 
@@ -20,6 +20,7 @@ CAPABILITIES = Capabilities(
     nic_models={UPLINK: NicModel(UPLINK, (), ())},
     words={"paravirtual": UPLINK},
     switches=(),
+    windows=SAME_KERNEL,
     refused={
         "guests.image": f"{_ALONE}it has no disk",
         "guests.start": f"{_ALONE}it runs already",

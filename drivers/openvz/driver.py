@@ -71,6 +71,7 @@ class Openvz(Hosted[Guests]):
             kinds=frozenset({Guest.kind, Tuning.kind}) | self.net.kinds,
             uplinks=self.net.uplinks(),
             addresses=self.net.addresses(),
+            windows=CAPABILITIES.windows,
             cannot={**CAPABILITIES.refused, **self.tuning.knobless()},
             change=CHANGE,
             parallel={Guest.kind: 2 * machine.cpus},

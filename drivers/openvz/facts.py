@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from drivers.linux.tuning import NEEDS
-from provision.capabilities import Capabilities
+from provision.capabilities import SAME_KERNEL, Capabilities
 from provision.driver import Change, NicModel
 from provision.resources import Guest
 
@@ -17,6 +17,7 @@ CAPABILITIES = Capabilities(
     nic_models={VETH: NicModel(VETH, (), (VETH,))},
     words={"paravirtual": VETH},
     switches=("bridge",),
+    windows=SAME_KERNEL,
     refused={
         "guests.start": "a container is started from its template, and from nothing saved",
         "guests.user": "a container's login is root's",

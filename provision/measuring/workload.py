@@ -166,6 +166,8 @@ class Workload(ABC):
     nics_each: ClassVar[int] = 1
     #: guests that there must be
     guests: ClassVar[int] = 1
+    #: whether its guests may be Windows
+    windows: ClassVar[bool] = False
     #: the playbook that is played once after the samples, whatever happened; "" = none
     done: ClassVar[str] = ""
     #: whether its programs keep a CPU busy by design, until the moment to send

@@ -17,6 +17,8 @@ EACH = ("guests", "nics_each")
 GENERATOR, PORTS = ("load_generator",), ("load_generator", "ports")
 NETWORK, MANAGEMENT = ("network", "subnet"), ("management", "subnet")
 PREFIX = ("network", "prefix")
+OS, NETSERVER = ("guests", "os"), ("guests", "netserver")
+HOSTNAME = 15  # letters of a NetBIOS name
 
 
 def faults(spec: Spec) -> Iterator[Fault]:
@@ -27,6 +29,24 @@ def faults(spec: Spec) -> Iterator[Fault]:
     yield from _management(spec)
     yield from _cpu(spec)
     yield from _repetitions(spec)
+    yield from _windows(spec)
+
+
+def _windows(spec: Spec) -> Iterator[Fault]:
+    from provision.measuring.workloads import find, is_file
+
+    guests = spec.guests
+    if guests.os != "windows":
+        if guests.netserver is not None:
+            yield Fault("is for Windows guests: Linux ones have a package", (NETSERVER, OS))
+        return
+    if len(last := f"{guests.name}{guests.count}") > HOSTNAME:
+        what = f"{last!r} is too long for Windows, which takes {HOSTNAME} letters"
+        yield Fault(what, (("guests", "name"), COUNT, OS))
+    for i, name in enumerate(spec.run.workloads):
+        if is_file(name) or not find(name).windows:
+            what = f"{name} needs more of its guests than a netserver: not on Windows"
+            yield Fault(what, (("run", "workloads", i), OS))
 
 
 def _repetitions(spec: Spec) -> Iterator[Fault]:

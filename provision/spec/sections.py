@@ -5,12 +5,18 @@ from __future__ import annotations
 from ipaddress import IPv4Network
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, WithJsonSchema, field_validator
+from pydantic import (
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from provision.measuring.workloads import FORMS, PATTERN, WORKLOADS
-from provision.resources import Latency, StartMode, Virt
+from provision.resources import Latency, Os, StartMode, Virt
 from provision.spec import checks as speccheck
-from provision.spec.faults import faults_error
+from provision.spec.faults import Fault, faults_error
 from provision.spec.section import Section
 from provision.spec.types import (
     Arrivals,
@@ -21,6 +27,8 @@ from provision.spec.types import (
     CpuList,
     CpuLists,
     DatagramBytes,
+    Fingerprint,
+    HttpUrl,
     Image,
     Login,
     MemoryMib,
@@ -29,6 +37,7 @@ from provision.spec.types import (
     NicAddress,
     NicsEach,
     ObjectKib,
+    Path,
     Percent,
     Pin,
     Prefix,
@@ -91,6 +100,20 @@ class Cpu(Section):
     )
 
 
+class Netserver(Section):
+    file: Path | None = Field(default=None, description="Where the program is: a file here,")
+    url: HttpUrl | None = Field(default=None, description="or where it is fetched from.")
+    sha256: Fingerprint = Field(description="The SHA-256 of its bytes: no others are run.")
+
+    @model_validator(mode="after")
+    def _one(self) -> Netserver:
+        if (self.file is None) == (self.url is None):
+            raise faults_error(
+                [Fault("one of file and url says where it is", (("file",), ("url",)))]
+            )
+        return self
+
+
 class Guests(Section):
     count: Count = Field(default=1, description="How many guests.")
     name: Prefix = Field(default="vm", description="What their names begin with: `vm1`, `vm2`, …")
@@ -118,6 +141,14 @@ class Guests(Section):
         "`hvm`; native: `host`, the NICs where they are, or `namespace`, a network namespace for "
         "each guest's); empty is what the hypervisor usually does.",
     )
+    os: Os = Field(
+        default="linux",
+        description="The guests' system. `windows` (Hyper-V) needs cloudbase-init and Windows' own "
+        "OpenSSH server in the image; netperf alone is run on it.",
+    )
+    netserver: Netserver | None = Field(
+        default=None, description="The netserver that Windows guests are given."
+    )
     image: Image = Field(
         default="debian12",
         description="The guests' disk: the name of an image that `provision image build` makes "
@@ -126,7 +157,8 @@ class Guests(Section):
     )
     user: Login = Field(
         default="root",
-        description="The login user in the guests; `debian` in Debian's cloud images.",
+        description="The login user in the guests; `debian` in Debian's cloud images. On Windows "
+        "`root` means `Administrator`.",
     )
     start: StartMode = Field(
         default="auto",
@@ -140,6 +172,11 @@ class Guests(Section):
     )
     nic: Nic = Field(default=Nic(), description="The vNIC that is measured.")
     cpu: Cpu = Field(default=Cpu(), description="How the hypervisor schedules each guest.")
+
+    @property
+    def login(self) -> str:
+        """The login user, as the guests' system calls it."""
+        return "Administrator" if self.os == "windows" and self.user == "root" else self.user
 
     @property
     def links(self) -> int:

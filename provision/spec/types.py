@@ -198,12 +198,13 @@ _CPU_LIST = {"type": ["string", "integer"], "examples": ["0-3,8"]}
 
 Name = Annotated[str, Shape("[a-z][a-z0-9-]{0,20}", "a small letter, then up to 20 of a-z 0-9 -")]
 Prefix = Annotated[str, Shape("[a-z][a-z0-9-]{0,11}", "a small letter, then up to 11 of a-z 0-9 -")]
-Login = Annotated[str, Shape("[a-z_][a-z0-9_-]{0,31}", "a login name")]
+Login = Annotated[str, Shape("[a-z_][a-z0-9_-]{0,31}|Administrator", "a login name")]
 Model = Annotated[str, Shape("[A-Za-z0-9][A-Za-z0-9._-]{0,39}", "a vNIC model's name")]
 Text = Annotated[str, Shape(r"[^\s]([^\r\n]{0,254}[^\s])?", "a name on one line")]
 EnvName = Annotated[str, Shape("[A-Za-z_][A-Za-z0-9_]*", "the name of a variable", secret=True)]
 Path = Annotated[str, AfterValidator(path_of)]
 Fingerprint = Annotated[str, AfterValidator(_fingerprint)]
+HttpUrl = Annotated[str, Shape(r"https?://[^\s@]+", "an http or https URL without a login")]
 Bridge = Annotated[
     str,
     Shape(r"[^\s/:.-]([^/:\r\n]{0,78}[^\s/:])?", "the name of a bridge, port group or VMSwitch"),

@@ -78,7 +78,8 @@ def test_all_links_of_a_guest_are_told(state: State) -> None:
     assert list(found) == ["vm1"]
     assert found["vm1"]["netperf_address"] == "198.18.1.2"
     assert found["vm1"]["netperf_endpoints"] == [
-        {"address": "198.18.1.2", "port": 12865}, {"address": "198.18.2.2", "port": 12867},
+        {"address": "198.18.1.2", "port": 12865, "client": "198.18.1.1"},
+        {"address": "198.18.2.2", "port": 12867, "client": "198.18.2.1"},
     ]  # fmt: skip
     second = found["vm1"]["provision_links"][1]
     assert (second["nic"], second["number"], second["uplink"]) == (2, 2, "eth2")

@@ -62,6 +62,8 @@ def test_defaults() -> None:
             "memory_reserve_mib": None,
             "latency": "normal",
             "virt": None,
+            "os": "linux",
+            "netserver": None,
             "image": "debian12",
             "user": "root",
             "start": "auto",
@@ -135,7 +137,7 @@ def test_template_is_the_defaults_and_has_every_field() -> None:
     for path in specwords.fields():
         if path[0] == "load_generator" and len(path) > 1:
             assert f"#     {path[-1]}:" in text
-        elif path[:-1] == ("hypervisor", "password"):
+        elif path[:-1] in (("hypervisor", "password"), ("guests", "netserver")):
             assert re.search(rf"# .*\W{path[-1]}: [A-Z]+", text)
         else:
             assert any(re.match(rf" *{path[-1]}:", line) for line in bare), path
@@ -154,7 +156,7 @@ def _objects(schema: object) -> list[dict[str, Any]]:
 
 def test_schema_describes_every_field_and_no_other() -> None:
     objects = _objects(specs.schema())
-    assert len(objects) == 14
+    assert len(objects) == 15
     names = set()
     for found in objects:
         assert found["additionalProperties"] is False

@@ -80,6 +80,10 @@ class Beside(Workload):
         return self.first + self.count + (self.load != IDLE)
 
     @property
+    def windows(self) -> bool:  # type: ignore[override]
+        return self.inner.windows and self.load == IDLE
+
+    @property
     def spins(self) -> bool:  # type: ignore[override]
         return self.inner.spins or self.forwards
 

@@ -43,6 +43,7 @@ class Netperf(Workload):
 
     kind: Kind
     ready: ClassVar[str] = "install.yml"
+    windows: ClassVar[bool] = True
 
     @property
     def transacts(self) -> bool:

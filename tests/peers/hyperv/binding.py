@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ ALIASES = {
 def tables() -> Mapping[str, Any]:
     """All cmdlets by their names in lower case; each has its ``name``."""
     found = {}
-    for file in ("cmdlets.json", "others.json"):
+    for file in ("cmdlets.json", "others.json", "../windows/cmdlets.json"):
         for name, table in json.loads((HERE / file).read_text()).items():
             found[name.lower()] = {"name": name, "hyperv": file == "cmdlets.json", **table}
     return found
@@ -140,6 +141,8 @@ def _single(bare: Bound, name: str, kind: str, parameter: Mapping[str, Any], val
         if isinstance(value, int | float) and kind == "Boolean":
             return bool(value)
         raise _refused(bare, name, text(value), kind, type_name(value) if value is not None else "")
+    if kind == "TimeSpan" and isinstance(value, timedelta):
+        return value
     if kind in _INTS:
         found = _integer(bare, name, kind, value)
         if parameter.get("values") and str(found) not in parameter["values"]:

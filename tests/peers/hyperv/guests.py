@@ -20,10 +20,11 @@ from typing import Any
 from provision.errors import ProvisionError
 from tests.peers.hyperv.model import Adapter, Machine, Nic, Switch
 from tests.peers.hyperv.paper import boots, identity, report, seen
-from tests.peers.hyperv.peer import Peer, hyperv_host
+from tests.peers.hyperv.peer import WINDOWS, Peer, hyperv_host
 from tests.peers.hyperv.world import World
 from tests.peers.nsguest import Card, Hardware, NsGuest
 from tests.peers.scratch import scratch
+from tests.peers.windows.guest import WinGuest, seed_of
 from tests.peers.wires import Wires, bridge, subnets, wires
 
 MANAGEMENT = "Management"
@@ -53,12 +54,20 @@ class Spaces:
     def start(self, machine: Machine) -> None:
         if not boots(machine):
             return
-        who, run = identity(self._world, machine), machine.started_at
         hardware, found = self._hardware(machine), self._of(machine)
+        who, run = None, machine.started_at
+        seed: Mapping[str, bytes] = {}
+        if isinstance(found.guest, WinGuest):
+            seed = self._seed(machine)
+        else:
+            who = identity(self._world, machine)
 
         def boot() -> None:
             try:
-                found.guest.start(hardware, who)
+                if isinstance(found.guest, WinGuest):
+                    found.guest.boot(hardware, seed)
+                else:
+                    found.guest.start(hardware, who)
             except _FAULTS as e:
                 self._world.complain(f"{machine.name} does not boot: {e}")
                 return
@@ -135,10 +144,30 @@ class Spaces:
         if found is None:
             self._made += 1
             folder = self._folder / f"{self._made}"
-            guest = NsGuest(f"hv{self._made}", folder, self._wires.esx)
+            tag, here = f"hv{self._made}", self._wires.esx
+            of_windows = WINDOWS in (
+                f.path for f in (self._world.volume.chain(paths[0]) if paths else ())
+            )
+            guest = (
+                WinGuest(tag, folder, here, self._world.complain)
+                if of_windows
+                else NsGuest(tag, folder, here)
+            )
             work = ThreadPoolExecutor(1, thread_name_prefix=machine.name)
             found = self._running[machine.id] = _Running(guest, disk and disk.id, work)
         return found
+
+    def _seed(self, machine: Machine) -> Mapping[str, bytes]:
+        """What the DVD has for cloudbase-init."""
+        paths = [d.path for d in machine.config.drives if d.path and d.dvd]
+        return seed_of(self._world.volume.read(paths[0])) if paths else {}
+
+    def inside(self, name: str) -> WinGuest:
+        """The Windows guest that a VM is."""
+        (machine,) = [m for m in self._world.machines if m.name == name]
+        guest = self._running[machine.id].guest
+        assert isinstance(guest, WinGuest)
+        return guest
 
     def _bridge(self, adapter: Adapter) -> str | None:
         return bridge(str(adapter.switch)) if self._world.switch(adapter.switch) else None

@@ -29,6 +29,7 @@ from tests.peers.wsman.process import Process
 from tests.peers.wsman.shells import Quotas
 
 PARENT = "C:\\Images\\debian12.vhdx"
+WINDOWS = "C:\\Images\\windows2025.vhdx"
 AWAY_S = 0.3
 CARD = "Intel(R) I210 Gigabit Network Connection"
 GB = 1 << 30
@@ -165,7 +166,8 @@ def hyperv_host(
         world = World(processors=processors, memory=memory, nics=_nics(nics))
         world.groups = {} if cpu_groups else None
         world.volume.make_folder("C:\\Images")
-        world.volume.put(File(PARENT, disk=Disk("Dynamic", 20 * GB), length=2 * GB))
+        for path in (PARENT, WINDOWS):
+            world.volume.put(File(path, disk=Disk("Dynamic", 20 * GB), length=2 * GB))
         mutexes = Mutexes()
 
         def program(process: Process) -> int:

@@ -147,13 +147,25 @@ class Windows:
 
 def powershell(world: World, mutexes: Mutexes, process: Process) -> int:
     """Run the command line of a process that WinRS started, which has to be PowerShell's."""
-    script, plain = _script(world, process)
+    try:
+        return execute(Windows(world, mutexes, process), process)
+    finally:
+        mutexes.abandon(process)
+
+
+def execute(machine: host.Host, process: Process) -> int:
+    """Run PowerShell's command line on a machine; its exit code."""
+    script, plain = _script(machine.complain, process)
     if script is None:
         process.write(b"This command line is not simulated.\r\n", "stderr")
         return 1
-    machine = Windows(world, mutexes, process)
     if not plain:
         machine.write_err(CLIXML)
+    return run(machine, script)
+
+
+def run(machine: host.Host, script: str) -> int:
+    """Run a script on a machine; its exit code."""
     try:
         found, code = Interpreter(machine).run(script)
         for one in found:
@@ -162,19 +174,17 @@ def powershell(world: World, mutexes: Mutexes, process: Process) -> int:
         machine.write_err(f"{e.record.message}\r\n    + FullyQualifiedErrorId : {e.record.id}\r\n")
         return 1
     except Unsupported as e:
-        world.complain(f"PowerShell: {e}")
+        machine.complain(f"PowerShell: {e}")
         machine.write_err(f"not known here: {e}\r\n")
         return 1
     except Exception as e:  # noqa: BLE001 (our own defect must not look like the host's)
         where = "".join(traceback.format_exception(e)[-3:])
-        world.complain(f"the peer is broken: {e!r}: {where}")
+        machine.complain(f"the peer is broken: {e!r}: {where}")
         return 1
-    finally:
-        mutexes.abandon(process)
     return code
 
 
-def _script(world: World, process: Process) -> tuple[str | None, bool]:
+def _script(complain: Callable[[str], None], process: Process) -> tuple[str | None, bool]:
     """What -EncodedCommand says, and whether errors are asked for as plain text."""
     words = process.line.split()
     program = words[0].strip('"').rpartition("\\")[2].lower() if words else ""
@@ -186,20 +196,20 @@ def _script(world: World, process: Process) -> tuple[str | None, bool]:
             given[word] = words[at + 1]
             at += 1
         elif word not in _FLAGS:
-            world.complain(f"powershell.exe {words[at]}: not simulated")
+            complain(f"powershell.exe {words[at]}: not simulated")
             return None, False
         else:
             given[word] = ""
         at += 1
     if program not in ("powershell.exe", "powershell") or "-encodedcommand" not in given:
-        world.complain(f"a process that is not simulated: {process.line[:80]}")
+        complain(f"a process that is not simulated: {process.line[:80]}")
         return None, False
     try:
         data = base64.b64decode(given["-encodedcommand"], validate=True)
         script = data.decode("utf-16-le")
     except (binascii.Error, UnicodeDecodeError) as e:
-        world.complain(f"-EncodedCommand: {e}")
+        complain(f"-EncodedCommand: {e}")
         return None, False
     if "-noninteractive" not in given:
-        world.complain("powershell.exe without -NonInteractive waits for answers")
+        complain("powershell.exe without -NonInteractive waits for answers")
     return script, given.get("-outputformat", "").lower() == "text"
