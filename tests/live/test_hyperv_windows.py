@@ -46,8 +46,8 @@ def test_the_whole_day_of_windows_guests(bed: Bed) -> None:
     assert {r.name for r in one.state.rules} == {"provision-ssh", "provision-ping"}
     assert not one.state.tasks
     assert "nothing to change" in typed("up", *words).stdout
-    result = typed.json("run", "netperf-send", "netperf-receive", "-n", "day", "--seconds", "2",
-                        "--repeat", "1", "--redo", "0", code=None)  # fmt: skip
+    result = typed.json("run", "netperf-both", "-n", "day", "--seconds", "1", "--repeat", "1",
+                        "--redo", "0", code=None)  # fmt: skip
     assert "runs" in result, result
     (run,) = result["runs"]
     assert brought["sha256"] in run["subject"]["netperf"]
@@ -55,7 +55,9 @@ def test_the_whole_day_of_windows_guests(bed: Bed) -> None:
         # this load generator is no machine of its own, so its CPUs may be the limit, nothing else
         busy = [r for r in sample["finding"]["reasons"] if "of the load generator was" in r]
         assert sample["finding"]["reasons"] == busy
-        assert set(sample["finding"]["guests_mbit"]) == {"vm1", "vm2"}
+        rates = sample["finding"]["guests_mbit"]
+        assert set(rates) == {"vm1", "vm2"}
+        assert all(mbit > 1 for mbit in rates.values())
     assert one.calls.count("Register-ScheduledTask") == 1
     assert {r.name for r in one.state.rules} == {"provision-ssh", "provision-ping"}
     assert not one.alive()

@@ -81,8 +81,8 @@ class WinGuest(NsGuest):
         self._furnish()
         kept = self._root / "registry"
         state = State.load(kept)
-        for card in state.cards:
-            card.device = ""
+        for known in state.cards:
+            known.device = ""
         hardware = self._hardware
         for number, card in enumerate(hardware.cards):
             state.plug(card.mac, f"eth{number}", self._tap(number), legacy=card.driver == "tulip")

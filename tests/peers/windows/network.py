@@ -82,13 +82,13 @@ def offloads(here: Machine, bound: Bound) -> Iterable[Any]:
             _missing(bound, "Name", card.name, f"MSFT_NetAdapter{kind}SettingData")
             continue
         both = _enum("RxTxEnabled", 3)
-        rows = {
+        every: dict[str, dict[str, Any]] = {
             "ChecksumOffload": {"IpIPv4Enabled": both, "TcpIPv4Enabled": both,
                                 "UdpIPv4Enabled": both},
             "Lso": {"IPv4Enabled": True, "IPv6Enabled": True},
             "Rsc": {"IPv4Enabled": False, "IPv6Enabled": False},
-        }[kind]  # fmt: skip
-        found.append(PSObject({"Name": card.name, **rows}, f"{CIM}/MSFT_NetAdapter{kind}"))
+        }  # fmt: skip
+        found.append(PSObject({"Name": card.name, **every[kind]}, f"{CIM}/MSFT_NetAdapter{kind}"))
     return found
 
 

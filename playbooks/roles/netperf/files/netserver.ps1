@@ -47,11 +47,12 @@ function Start-One($at) {
     }
     Register-ScheduledTask -TaskName $name -Force @task > $null
     Start-ScheduledTask -TaskName $name
-    foreach ($try in 1..100) {
-        if (Test-Listening $at) { break }
+    $tries = 100
+    while (-not (Test-Listening $at)) {
+        if ($tries -eq 0) { throw "netserver does not listen at port $($at.port)" }
+        $tries = $tries - 1
         Start-Sleep -Milliseconds 100
     }
-    if (-not (Test-Listening $at)) { throw "netserver does not listen at port $($at.port)" }
     foreach ($protocol in 'TCP', 'UDP') {
         $rule = @{ 'Direction' = 'Inbound'; 'Action' = 'Allow'; 'Profile' = 'Any'; 'Program' = $exe }
         $link = @{ 'LocalAddress' = $at.address; 'RemoteAddress' = $at.client }
