@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from drivers.hyperv import batches, words
@@ -37,6 +38,7 @@ class Guests:
     images: str
     ready_s: float
     _started: dict[str, str] = field(default_factory=dict)
+    _dropped: set[str] = field(default_factory=set)
 
     def read(self, name: str) -> Guest | None:
         """As ``Driver.read``."""
@@ -46,6 +48,8 @@ class Guests:
         """As ``read``, of many at once."""
         names = [*names]
         with told("read guests"):
+            if names and seen is None and {*names} <= self._dropped and self.sight.gone(names):
+                return dict.fromkeys(names)
             found = (seen or self.sight.look(names)).ours
         return {n: s.guest if (s := found.get(n)) is not None else None for n in names}
 
@@ -121,6 +125,7 @@ class Guests:
         }
 
     def _put(self, want: Guest) -> None:
+        self._dropped.discard(want.name)
         seen = None if self.sight.never_was(want.name) else self.sight.own(want.name)
         plan = self._plan(want)
         if seen is None:
@@ -137,11 +142,18 @@ class Guests:
             self._change(plan, seen)
 
     def _drop(self, name: str) -> None:
-        seen = self.sight.own(name)
+        """By its id as last seen, which no other VM has; else it is looked for first."""
+        self._dropped.add(name)
         files = words.files(self.root, self.target.testbed, name)
-        grouped = self.fit.grouped
-        self.pool.do(batches.end(self.target.testbed, name, files, seen, grouped))
+
+        def end(seen: Seen | None) -> None:
+            self.pool.do(batches.end(self.target.testbed, name, files, seen, self.fit.grouped))
+
         self._started.pop(name, None)
+        if (last := self.sight.last(name)) is not None:
+            with suppress(Refused):  # it is another, or in another state, by now
+                return end(last)
+        return end(self.sight.own(name))
 
     def _make(self, plan: Plan) -> None:
         self._say(plan.want)("making it")

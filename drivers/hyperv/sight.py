@@ -50,13 +50,35 @@ class Sight:
     _last: dict[str, Seen] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
     _together: Together[frozenset[str], World] = field(init=False)
+    _names: Together[frozenset[str], frozenset[str]] = field(init=False)
 
     def __post_init__(self) -> None:
         self._together = Together(self._look_for_all)
+        self._names = Together(self._names_of_all)
 
     def look(self, names: Iterable[str] = ()) -> World:
         """Those of ``names``, or all, as they are now; who is not there is remembered."""
         return self._together.ask(frozenset(names))
+
+    def gone(self, names: Iterable[str]) -> bool:
+        """Whether no VM has the name of any of them, ours or another's: a quick look."""
+        asked = frozenset(names)
+        if self._names.ask(asked):
+            return False
+        with self._lock:
+            self._absent |= asked
+            self._last = {n: s for n, s in self._last.items() if n not in asked}
+        return True
+
+    def _names_of_all(self, asked: Sequence[frozenset[str]]) -> list[frozenset[str]]:
+        names = frozenset[str]().union(*asked)
+        vms = {words.vm_name(self.testbed, name): name for name in names}
+        like = {"Name": words.vm_patterns(self.testbed, names)}
+        look = Call("Get-VM", like, select=("Name",), only={"Name": sorted(vms)})
+        rows = whole(self.pool.read([Batch(ops=[look])])[0])[0]
+        there = {str(row["Name"]).lower() for row in rows}
+        found = frozenset(name for vm, name in vms.items() if vm.lower() in there)
+        return [found & one for one in asked]
 
     def _look_for_all(self, asked: Sequence[frozenset[str]]) -> list[World]:
         """One look for who is asked for by anybody: all, where one asks so."""

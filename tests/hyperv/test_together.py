@@ -15,6 +15,7 @@ from drivers.hyperv import words
 from drivers.hyperv.ops import Batch, Call, Refused, Row
 from drivers.hyperv.shell import Answer
 from drivers.hyperv.together import Together, once_each
+from provision.errors import Foreign
 from tests.hyperv import bed
 from tests.peers.hyperv.peer import hyperv_host
 
@@ -105,4 +106,35 @@ def test_a_look_at_some_is_of_those() -> None:
             assert driver.look(keys) == {keys[0]: guests[0], keys[1]: None, keys[2]: guests[2]}
             for key in keys:
                 driver.drop(key)
+            driver.drop(("switch", bed.switch().name))
+
+
+def test_a_guest_is_dropped_by_what_was_seen_last() -> None:
+    """One request that ends it, and a look at names alone afterwards."""
+    with hyperv_host() as peer:
+        peer.foreign_switch(bed.LAN)
+        peer.world.volume.make_folder(bed.DISKS)
+        with bed.driver(peer, storage=bed.DISKS) as driver:
+            driver.put(bed.switch())
+            for number in (1, 10):
+                driver.put(bed.guest(number, nics=()))
+            keys = [("guest", "vm1"), ("guest", "vm10")]
+            driver.look(keys)
+            asked, called = driver.pool.requests, len(peer.calls())
+            driver.drop(keys[0])
+            assert driver.read(keys[0]) is None
+            assert driver.pool.requests == asked + 2
+            names = [call.name for call in peer.calls()[called:]]
+            assert names == ["Get-VM", "Stop-VM", "Remove-VM", "Get-Item", "Remove-Item", "Get-VM"]
+            peer.vm("bed-vm10").state = "Off"  # behind our back: what was seen last is no more
+            driver.drop(keys[1])
+            assert driver.look(keys) == dict.fromkeys(keys)
+            driver.put(bed.guest(1, nics=()))
+            assert driver.read(keys[0]) == bed.guest(1, nics=())
+            driver.drop(keys[0])
+            strange = peer.foreign_vm("bed-vm1")
+            assert driver.read(keys[0]) is None
+            with pytest.raises(Foreign):
+                driver.drop(keys[0])
+            assert strange in peer.world.machines
             driver.drop(("switch", bed.switch().name))
