@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from provision import image, seed, state
-from provision.access import _pair
+from provision.access import _made, _public
 from provision.errors import WorldError
 from provision.host import Host
 from provision.resources import Guest
@@ -51,8 +51,8 @@ def ask(machine: Machine, name: str, **given: Any) -> dict[str, Any]:
 
 
 def files(guest: Guest) -> dict[str, bytes]:
-    private, public = _pair("vm1")
-    who = seed.identity(guest, public.decode().strip(), private.decode())
+    private = _made()
+    who = seed.identity(guest, _public(private, "vm1"), private)
     return seed_of(seed.iso(who))
 
 
