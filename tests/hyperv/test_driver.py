@@ -179,7 +179,7 @@ def test_data_stays_data(driver: Hyperv, peer: Peer, notes: str, data: bytes) ->
     [
         ("http://h", "basic", "HTTPS only"),
         ("http://h", "certificate", "HTTPS only"),
-        ("https://h", "certificate", "there is none"),
+        ("https://h", "certificate", "names no certificate"),
         ("ssh://h", "", "reached by WinRM"),
         ("http://u@h", "", "reached by WinRM"),
     ],
