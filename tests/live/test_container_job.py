@@ -10,6 +10,7 @@ import pytest
 from drivers.container import tree
 from provision import image
 from tests.live.conftest import Shell
+from tests.live.nics import each_carries_its_stream
 from tests.live.oslevel import group, killed_while_it_makes, measured
 from tests.peers.scratch import programs_without
 
@@ -76,9 +77,11 @@ def test_killed_at_any_moment_down_puts_the_host_back(
     as_before()
 
 
-def test_open_vswitch(shell: Shell, as_before: Callable[[], None]) -> None:
-    shell("up", "--hv", "container", "--vms", "1", "--switch", "ovs", "-n", "test")
+def test_three_nics_on_open_vswitch(shell: Shell, as_before: Callable[[], None]) -> None:
+    shell("up", "--hv", "container", "--vms", "1", "--switch", "ovs", "--rate", "60mbit",
+          "--set", "guests.nics_each=3", "-n", "test")  # fmt: skip
     assert shell.json("up", "-n", "test", "--switch", "ovs")["changed"] == []
+    each_carries_its_stream(shell, "test", 3, 60)
     shell("down", "-n", "test")
     as_before()
 
