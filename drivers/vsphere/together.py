@@ -19,7 +19,7 @@ from drivers.vsphere.read import Part, Properties, many
 from provision.errors import ProvisionError
 
 PATIENCE_S = 0.5
-GATHER_S = 0.02  # a call costs CPU time at both ends; what each waits longer, all wait
+GATHER_S = 0.05  # a call costs CPU time at both ends
 
 
 @dataclass(slots=True, eq=False)
