@@ -88,9 +88,11 @@ class Hyperv:
             by_kind.setdefault(kind, []).append(name)
         found: dict[Key, Resource | None] = {}
         net, vms = None, None
-        if by_kind.keys() & {Switch.kind, Uplink.kind}:
+        guests = by_kind.get(Guest.kind, [])
+        # switches alone are looked for by their own room, which knows what was dropped
+        if Uplink.kind in by_kind or (Switch.kind in by_kind and guests):
             with told("read the host's network, and guests"):
-                net, vms = self._at_once(by_kind.get(Guest.kind, []))
+                net, vms = self._at_once(guests)
         for kind, names in by_kind.items():
             for name, thing in self._look(kind, names, net, vms).items():
                 found[kind, name] = thing

@@ -42,7 +42,7 @@ class Switches:
         names = [*names]
         with self._lock:
             dropped = net is None and {*names} <= self._dropped
-        if dropped and not any([self._bare(name) for name in names]):
+        if dropped and not any(self._bare(names)):
             return dict.fromkeys(names)
         net = net or self._net()
         with self._lock:
@@ -91,7 +91,7 @@ class Switches:
     def _drop(self, name: str) -> None:
         with self._lock:
             self._dropped.add(name)
-        found = self._own(self._bare(name))
+        found = self._own(self._bare([name])[0])
         if found is None:
             return
         batch = Batch(_lock(name))
@@ -124,12 +124,12 @@ class Switches:
         if why := self.refused.get(want.uplink or ""):
             raise DriverError(f"switch {want.name}: uplink {want.uplink} is in use: {why}")
 
-    def _bare(self, name: str) -> Standing | None:
-        """The switch, with its adapters' descriptions in place of their names: a quick look."""
-        look = replace(switches_named(name), select=hostnet.SWITCH)
-        with told(f"look for switch {name}"):
-            rows = self.looks.ask(Batch(ops=[look]))[0]
-        return next(hostnet.standing(rows, {}), None)
+    def _bare(self, names: list[str]) -> list[Standing | None]:
+        """The switches, with adapters' descriptions in place of their names: a quick look."""
+        looks = [replace(switches_named(name), select=hostnet.SWITCH) for name in names]
+        with told(f"look for switch {', '.join(names)}"):
+            found = self.looks.ask(Batch(ops=[*looks]))
+        return [next(hostnet.standing(rows, {}), None) for rows in found]
 
     def _net(self) -> Net:
         with told("read switches"):
