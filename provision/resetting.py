@@ -20,7 +20,7 @@ def reset(session: Session, level: str) -> None:
     testbed = session.testbed()
     match level:
         case "process":
-            from provision.running import end_processes
+            from provision.readying import end_processes
 
             end_processes(session)
             verify(session, testbed)
