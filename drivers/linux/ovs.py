@@ -37,11 +37,15 @@ echo "ovs-vswitchd $(pid ovs-vswitchd)" > "$ours"
 [ "$before" = "$(pid ovsdb-server)" ] || echo "ovsdb-server $(pid ovsdb-server)" >> "$ours"
 cut -d' ' -f1 "$ours"
 """
+# What goes last takes the daemons with it, so a removal is one step: no other's is half done then.
 # A shell has no event for the end of a process that is not its child: it looks, for 5 s at most.
-_STOP = f"""
-{_PLACES}
+_REMOVE = f"""
+{_PLACES}; {_LOCK}; {_PID}
+ovs-vsctl --timeout=30 --if-exists del-br "$1"
+for qos in $(ovs-vsctl --bare --columns=_uuid find QoS "external_ids:provision-bridge=$1"); do
+  ovs-vsctl --if-exists destroy QoS "$qos"
+done
 [ -e "$ours" ] || exit 0
-{_LOCK}; {_PID}
 [ -z "$(ovs-vsctl --timeout=10 list-br)" ] || exit 0
 ovs-vsctl --no-wait remove Open_vSwitch . other_config userspace-tso-enable
 n=0
@@ -128,9 +132,4 @@ def is_uplink(link: Link) -> bool:
 
 def remove(host: Host, name: str) -> None:
     """Remove the bridge, leave its ports' devices alone, and stop the daemons if that is due."""
-    script = Script()
-    script.run_words("ovs-vsctl", "--timeout=30", "--if-exists", "del-br", name)
-    find = f"ovs-vsctl --bare --columns=_uuid find QoS external_ids:provision-bridge={name}"
-    script.sh(f"for qos in $({find}); do ovs-vsctl --if-exists destroy QoS $qos; done")
-    script.sh(f"({_STOP})")
-    script.run(host)
+    host.run("sh", "-ec", _REMOVE, "sh", name)
