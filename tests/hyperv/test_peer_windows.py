@@ -45,7 +45,8 @@ def test_files(shell: Shell, peer: Peer) -> None:
     assert refused(shell, "Get-Item", LiteralPath=folder).id == (
         "PathNotFound,Microsoft.PowerShell.Commands.GetItemCommand"
     )
-    peer.world.volume.put(File("C:\\x.vhdx", disk=Disk("Dynamic", GB), length=97 * GB))
+    volume = peer.world.volume
+    volume.put(File("C:\\x.vhdx", disk=Disk("Dynamic", GB), length=volume.free - GB))
     with pytest.raises(CmdletError, match="enough space"):
         shell.write("C:\\y", b"x" * (2 * MB) * 1)
         shell("New-VHD", Path="C:\\z.vhdx", SizeBytes=2 * GB, Fixed=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.live.conftest import Shell
+from tests.live.nics import each_carries_its_stream
 from tests.live.oslevel import group, killed_while_it_makes, measured
 
 pytestmark = pytest.mark.live
@@ -28,6 +29,8 @@ def test_the_whole_day(shell: Shell, as_before: Callable[[], None], virt: str) -
 
     if virt == "namespace":
         shell("reset", "-n", "test", "--level", "recreate")
+        shell("up", "-n", "test", "--vms", "1", "--set", "guests.nics_each=3")
+        each_carries_its_stream(shell, "test", 3, 60)
         shell("down", "-n", "test")
         as_before()
         return

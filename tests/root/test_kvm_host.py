@@ -173,8 +173,10 @@ def test_no_permission_names_the_group(tmp_path: Path) -> None:
     assert "group: sudo usermod -aG libvirt" in done.stdout
 
 
-# A machine of its own: its processes end with it, and its /run and /dev/kvm are not ours.
-ALONE = ("unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child")
+# A machine of its own: its processes end with it, and its /run and /dev/kvm are not ours. The shell
+# is its init: libvirtd waits for QEMUs that it asked, and each is an orphan until init reaps it.
+ALONE = ("unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child",
+         "sh", "-c", '"$@" & wait $!', "init")  # fmt: skip
 MACHINE = """
 import subprocess, sys, time
 def sh(text): subprocess.run(["sh", "-ec", text], check=True)
