@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.conftest import Shell
+from tests.live.nics import each_carries_its_stream
 from tests.peers.sshd import prepare, serving
 from tests.peers.vbox.spaces import VboxLab, vbox_lab
 
@@ -89,5 +90,7 @@ def test_the_whole_day(bed: Bed) -> None:
     typed("ssh", "-n", "vbday", "vm1", "--", "touch", "/var/tmp/dirt")
     typed("reset", "-n", "vbday", "--level", "revert")
     assert "dirt" not in typed("ssh", "-n", "vbday", "vm1", "--", "ls", "/var/tmp").stdout
+    typed("up", *words, "--vms", "1", "--set", "guests.nics_each=2")
+    each_carries_its_stream(typed, "vbday", 2, 80)
     typed("down", "-n", "vbday")
     assert "no testbed" in typed("status").stdout
