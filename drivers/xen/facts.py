@@ -176,7 +176,7 @@ def unfit(guest: Guest, machine: Machine, target: Target) -> Iterator[str]:
     if image is not None and image.kernel is not None and not image.packed and guest.accel == HVM:
         yield (
             "guests.virt: hvm: Xen's QEMU loads a packed kernel only, which this image was built "
-            f"without: provision image remove {image.digest[:16]}; provision image build"
+            f"without: provision image rm {image.digest[:16]}; provision image build"
         )
 
 

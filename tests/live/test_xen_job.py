@@ -155,6 +155,23 @@ def test_open_vswitch(xen: Bed) -> None:
         host.run("ip", "link", "del", "ovs-system", check=False)
 
 
+def test_two_nics_in_one_guest_have_a_bridge_and_a_stream_each(xen: Bed) -> None:
+    typed, spec = xen.shell, str(xen.spec("nics", ports="lg1, lg2"))
+    typed("up", "-f", spec, "--vms", "1", "--set", "guests.nics_each=2", timeout_s=UP_S)
+    assert "as asked" in typed("verify", "-n", "nics", timeout_s=UP_S).stdout
+    bridges = xen.links()
+    ends = {n: m for n, m in bridges.items() if n.startswith("pv") and n.endswith(("n1", "n2"))}
+    assert sorted(filter(None, ends.values())) == sorted(
+        b for b in (bridges["eth1"], bridges["eth2"]) if b
+    )
+    assert len(set(ends.values())) == 2
+    finding, _ = xen.run("nics")
+    assert sorted(finding["links_mbit"]) == ["vm1.link1", "vm1.link2"]
+    assert all(mbit > 0.1 for mbit in finding["links_mbit"].values()), finding
+    assert all(mbit > 0.1 for mbit in finding["uplinks_mbit"].values()), finding
+    typed("down", "-n", "nics", timeout_s=UP_S)
+
+
 def test_credit_is_driven_as_credit2_is(xen: Bed) -> None:
     typed, host, own = xen.shell, xen.lab.xen.host, "/etc/default/grub.d/sched.cfg"
     host.write(own, 'GRUB_CMDLINE_XEN="$GRUB_CMDLINE_XEN sched=credit"\n')

@@ -84,7 +84,7 @@ def test_a_guest_that_can_be_is_not() -> None:
         (replace(GUEST, management=replace(VNIC, switch="a" * 16)), TARGET, "at most 15 letters"),
         (GUEST, replace(TARGET, start="restore"), "auto boots them"),
         (replace(GUEST, accel="pvh"), replace(TARGET, image=OWN_DISK), "as pv .* or as hvm"),
-        (replace(GUEST, accel="hvm"), replace(TARGET, image=OLD), "image remove d{16}; .* build"),
+        (replace(GUEST, accel="hvm"), replace(TARGET, image=OLD), "image rm d{16}; .* build"),
     ],
 )  # fmt: skip
 def test_the_plan_says_what_would_work(guest: Guest, target: Target, says: str) -> None:
