@@ -40,8 +40,9 @@ ROOT, SEED = "xvda", "xvdb"
 #: libxl's scripts put it behind a vif's name for the tap of an emulated NIC
 EMULATED_END = "-emu"
 #: a guest with PV drivers takes its emulated NICs away as it boots, and leaves them alone where it
-#: is told to take the disks only: Linux's Documentation/admin-guide/kernel-parameters
-KEEP_NICS = "xen_emul_unplug=ide-disks"
+#: is told to take the disks only; libxl gives each a PV twin of the same MAC, which it must not
+#: drive: Linux's Documentation/admin-guide/kernel-parameters
+KEEP_NICS = ("xen_emul_unplug=ide-disks", "module_blacklist=xen_netfront")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,7 @@ def _boot(root: ET.Element, guest: Guest, body: Body) -> None:
         if body.initrd is not None:
             _sub(boot, "initrd", body.initrd)
         emulated = any(_emulated(v.model) for v in vnics(guest))
-        words = [console(body.cmdline, guest.accel), *([KEEP_NICS] if emulated else [])]
+        words = [console(body.cmdline, guest.accel), *(KEEP_NICS if emulated else ())]
         _sub(boot, "cmdline", " ".join(words))
     elif guest.accel == HVM:
         _sub(boot, "boot", dev="hd")

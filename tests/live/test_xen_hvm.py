@@ -39,6 +39,7 @@ def xen(shell: Shell, lab: XenLab) -> Iterator[Bed]:
         ("hvm", "netfront", {"vif"}),
         ("hvm", "rtl8139", {"8139cp", "8139too"}),
         ("hvm", "e1000", {"e1000"}),
+        ("pvh", "netfront", {"vif"}),
     ],
 )
 def test_a_guest_has_the_nic_that_was_asked_for(
