@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from errno import ENOSPC
 from pathlib import Path
 from stat import S_ISDIR
+from tempfile import TemporaryDirectory, TemporaryFile
 
 from provision.errors import PreflightError, UserError, WorkloadError
+
+OWN = ".own"  # ends the names of folders of one process's sockets
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ class State:
         try:
             while not folder.exists():
                 folder = folder.parent
-            with tempfile.TemporaryFile(dir=folder):
+            with TemporaryFile(dir=folder):
                 return ""
         except OSError as e:
             return f"{self.root} cannot be used: {folder}: {e.strerror}"
@@ -117,3 +120,15 @@ def sockets() -> Path:
             hint=f"remove {folder}, or set XDG_RUNTIME_DIR to a folder of your own",
         )
     return folder
+
+
+def own_sockets() -> TemporaryDirectory[str]:
+    """A folder there for connections that end with this process; killed processes' ones go.
+
+    Raises as ``sockets``.
+    """
+    folder = sockets()
+    for left in folder.glob(f"*{OWN}"):
+        if not Path("/proc", left.name.split("-")[0]).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    return TemporaryDirectory(dir=folder, prefix=f"{os.getpid()}-", suffix=OWN)

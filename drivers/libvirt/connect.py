@@ -17,6 +17,7 @@ import libvirt
 from drivers.libvirt import daemon
 from provision.errors import DriverError, Unreachable, UserError
 from provision.host import Host, hang_up, ssh
+from provision.state import own_sockets
 
 LOCAL = "qemu:///system"
 KEEPALIVE_S, KEEPALIVE_TRIES = 5, 6  # a silent host is given up after half a minute
@@ -64,7 +65,7 @@ def connect(uri: str, host: Host | None = None, local: str = LOCAL) -> Connectio
     started = daemon.ensure() if uri == LOCAL else ""
     _event_loop()
     conn = _open(uri, parts)
-    folder = TemporaryDirectory(prefix="pv-") if remote and host is None else None
+    folder = own_sockets() if remote and host is None else None
     if host is None:
         host = _far(parts, Path(folder.name)) if folder is not None else Host()
     return Connection(uri, conn, host, started, folder)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 from drivers.linux.net import LinuxNet
@@ -25,6 +24,7 @@ from provision.driver import Check, Dom0, Facts, Target, UplinkFacts, Usage, irq
 from provision.errors import DriverError, Unsupported, UserError
 from provision.host import Host, hang_up, ssh
 from provision.resources import Guest, Key, Resource, Switch, Tuning, Uplink, label
+from provision.state import own_sockets
 
 HZ = 100  # USER_HZ, as in /proc/PID/stat
 TAIL_BYTES = 16384
@@ -197,7 +197,7 @@ def _reached(uri: str) -> Iterator[Host]:
         raise UserError(f"hypervisor.uri {uri!r}: VirtualBox's host is reached by SSH",
                         hint="ssh://user@host; left out, it is this machine")  # fmt: skip
     target = f"ssh://{parts.netloc}" if parts.port else parts.netloc
-    with TemporaryDirectory(prefix="pv-") as folder:
+    with own_sockets() as folder:
         host = ssh(target, control=Path(folder))
         try:
             yield host

@@ -17,6 +17,7 @@ from provision.driver import UplinkFacts
 from provision.errors import DriverError, HostError, PreflightError, Unreachable
 from provision.host import Host, hang_up, ssh
 from provision.resources import BOOT, Tuning
+from provision.state import own_sockets
 
 CONNECT_S = 5
 HALF_WAY = "host_disabled"  # a word of the boot tuning that no host shall have
@@ -38,7 +39,7 @@ class Shell:
 
 def shell(target: str) -> Shell:
     """Try to reach it; it is no error where that fails."""
-    folder = TemporaryDirectory(prefix="pv-")
+    folder = own_sockets()
     options = [f"ConnectTimeout={CONNECT_S}"]
     # ssh takes the first value that it is given
     made = ssh(target, control=Path(folder.name))

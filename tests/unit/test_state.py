@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,3 +47,27 @@ def test_a_link_that_somebody_laid_is_refused(runtime: Path, tmp_path: Path) -> 
     runtime.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(PreflightError, match="not this user's alone"):
         state.sockets()
+
+
+def test_sockets_of_a_killed_process_go_with_the_next_ones(runtime: Path) -> None:
+    owned(runtime)
+    made = """
+import os, signal
+from provision import state
+os.geteuid = lambda: int(os.environ["UID_"])
+folder = state.own_sockets()
+open(folder.name + "/socket", "w").close()
+print(folder.name, flush=True)
+signal.pause()
+"""
+    env = os.environ | {"UID_": str(os.geteuid())}
+    with subprocess.Popen([sys.executable, "-c", made], env=env, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        left = Path(other.stdout.readline().decode().strip())
+        with state.own_sockets() as mine:
+            assert {p.name for p in runtime.iterdir()} == {left.name, Path(mine).name}
+        other.send_signal(signal.SIGKILL)
+    assert left.exists()
+    with state.own_sockets() as mine:
+        assert [p.name for p in runtime.iterdir()] == [Path(mine).name]
+    assert not [*runtime.iterdir()]
