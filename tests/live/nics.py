@@ -16,8 +16,10 @@ def each_carries_its_stream(shell: Shell, testbed: str, count: int, rate_mbit: i
         "--redo", "2", code=None,
     )  # fmt: skip
     finding = result["runs"][0]["samples"][-1]["finding"]
-    # a load generator that is no machine of its own: its CPUs may be the limit, nothing else
-    other = [r for r in finding["reasons"] if "of the load generator was" not in r]
+    # a load generator that is no machine of its own: its CPUs may be the limit, and without a wire
+    # speed that it cannot hold, a second of traffic is counted a little early or late, see below
+    allowed = ("of the load generator was", *(() if rate_mbit else ("netperf says",)))
+    other = [r for r in finding["reasons"] if not any(words in r for words in allowed)]
     assert not other, other
     streams(finding, count, rate_mbit)
 
