@@ -39,11 +39,16 @@ stop() {
   rm -f "$pidfile"
 }
 
+has() {
+  # a socket of address $1, port $2, as the kernel writes it: the address's bytes reversed; $3 is a
+  # pattern for its peer and its state
+  here=$(echo "$1" | awk -F . -v port="$2" \
+    '{ printf "%02X%02X%02X%02X:%04X", $4, $3, $2, $1, port }')
+  grep -q ": $here $3" /proc/net/tcp
+}
+
 listening() {
-  # as the kernel writes it: the address's bytes reversed, the port, and 0A for LISTEN
-  entry=$(echo "$1" | awk -F . -v port="$2" \
-    '{ printf "%02X%02X%02X%02X:%04X 00000000:0000 0A", $4, $3, $2, $1, port }')
-  grep -q "$entry" /proc/net/tcp
+  has "$1" "$2" '00000000:0000 0A'
 }
 
 own_addresses() {
@@ -67,9 +72,9 @@ free() {
   fi
 }
 
-start() {
-  # in a group of its own, until it listens at address $1, port $2; the rest is the command
-  at=$1:$2 address=$1 port=$2
+begin() {
+  # in a group of its own; 0 once it listens at address $1, port $2; the rest is the command
+  address=$1 port=$2
   shift 2
   setsid timeout -s KILL "$lifetime_s" "$@" >> "$log" 2>&1 < /dev/null &
   pid=$!
@@ -79,8 +84,26 @@ start() {
     kill -0 $pid 2> /dev/null || break
     sleep 0.1 # nothing tells when a port is bound
   done
+  return 1
+}
+
+forgotten() {
+  # Linux remembers a connection for a minute after this side ended it, and refuses its port to a
+  # program that does not say SO_REUSEADDR: wait until it is forgotten; 1 = there was none
+  waited=''
+  for _ in $(seq 65); do
+    has "$1" "$2" '[0-9A-F:]* 0[4-9B]' || break
+    waited=yes
+    sleep 1
+  done
+  [ -n "$waited" ]
+}
+
+start() {
+  # what begin says, or the end of this script
+  if begin "$@" || { forgotten "$1" "$2" && begin "$@"; }; then return 0; fi
   stop
-  echo "$SERVER did not come up on $at: $(tail -n 2 "$log" | tr '\n' ' ')"
+  echo "$SERVER did not come up on $1:$2: $(tail -n 2 "$log" | tr '\n' ' ')"
   exit 1
 }
 
