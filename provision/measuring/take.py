@@ -255,7 +255,10 @@ def _clock(capture: Capture, ended_s: float) -> tuple[float, list[str]]:
 
 
 class Meter:
-    """Reads the hypervisor's counters in a thread of its own while a sample is taken."""
+    """Reads the hypervisor's counters in a thread of its own while a sample is taken.
+
+    Once more after its end, for a host that takes seconds to tell: the window must lie between.
+    """
 
     def __init__(self, usage: Callable[[], Usage] | None) -> None:
         self.usages: list[Usage] = []
@@ -274,11 +277,15 @@ class Meter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if error is not None:
+            self._usage = None  # nobody asks any more
         self._over.set()
         self._thread.join()
 
     def _watch(self) -> None:
-        while self._usage is not None and not self._over.is_set():
+        over = False
+        while self._usage is not None and not over:
+            over = self._over.is_set()
             try:
                 self.usages.append(self._usage())
             except WorldError as e:
